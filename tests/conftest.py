@@ -1,0 +1,8 @@
+"""What every test shares: the asyncio backend of the anyio plugin."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
