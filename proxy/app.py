@@ -1,0 +1,46 @@
+"""From an ASGI scope to the pipeline or to the few addresses that are not MCP servers."""
+
+import re
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from proxy.auth.metadata import metadata_response
+from proxy.exchange import AsgiExchange, Receive, Scope, Send
+from proxy.runtime import Runtime
+
+_MCP_PATH = re.compile(r"/[^/]+/mcp(/.*)?", re.DOTALL)
+
+
+class App:
+    """The ASGI application. MCP addresses bypass Starlette's routing, which costs as much as the audit row."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._starlette = Starlette(
+            routes=[
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+                Route("/.well-known/oauth-protected-resource/{name}/mcp", self._resource_metadata),
+            ]
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        if scope["type"] == "http" and _MCP_PATH.fullmatch(scope["path"]) is not None:
+            await self._runtime.pipeline.handle(AsgiExchange(scope, receive, send))
+        else:
+            await self._starlette(scope, receive, send)
+
+    async def _healthz(self, _request: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def _readyz(self, _request: Request) -> Response:
+        why = self._runtime.unready()
+        body = {"status": "ready" if why is None else "unready", "reason": why}
+        return JSONResponse(body, status_code=200 if why is None else 503)
+
+    async def _resource_metadata(self, request: Request) -> Response:
+        return metadata_response(self._runtime.fleet, request.path_params["name"])

@@ -1,0 +1,2 @@
+-- name: blocked_services
+select server, coalesce(reason, status) as why from services where not can_route;

@@ -1,0 +1,142 @@
+"""The only code that forwards a request, writes its row, and answers (SPEC A1).
+
+    refuse   row ─▶ answer
+    execute  [intent ─▶] upstream ─▶ row ─▶ answer          (one `Execution` per call)
+
+An answer is released after the commit of its row. The one exception is the answer which says that nothing can be
+committed (SPEC A4). What a stream carries before its last event (progress, server requests) may flow earlier.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from proxy.answers import execution_header, refusal_body, refusal_headers
+from proxy.audit.errors import AuditUnavailable
+from proxy.audit.record import Intent, Outcome, Row, Status
+from proxy.call import Call
+from proxy.errors import UNAVAILABLE, Refusal
+from proxy.exchange import Exchange, Header
+from proxy.execution import Execution
+from proxy.roads import BridgeTokenMissingError, Road
+from proxy.routes import Route
+from proxy.sessions import Session, Sessions
+from proxy.upstream import UpstreamPool, UpstreamUnreachable
+
+_log = logging.getLogger("postern.executor")
+
+
+class AuditSink(Protocol):
+    """Where rows become durable. Both methods return after the commit, or raise `AuditUnavailable`."""
+
+    @property
+    def healthy(self) -> bool: ...
+    async def write_intent(self, intent: Intent) -> None: ...
+    async def write_row(self, row: Row) -> None: ...
+
+
+class Executor:
+    """Records every request, forwards admitted ones, answers all. One per worker."""
+
+    def __init__(self, audit: AuditSink, roads: Mapping[str, Road], sessions: Sessions, payload_bytes: int) -> None:
+        self._audit = audit
+        self._roads = roads
+        self._sessions = sessions
+        self.payload_bytes = payload_bytes
+        self.in_flight = 0
+
+    async def refuse(self, exchange: Exchange, call: Call, refusal: Refusal) -> None:
+        """Record that the request is denied, then say so."""
+        outcome = call.outcome(Status.DENIED, refusal.code, refusal.reason, refusal.status)
+        if await self.record(exchange, call, outcome):
+            await _say(exchange, call, refusal)
+
+    async def preflight(self, exchange: Exchange, call: Call, headers: Sequence[Header]) -> None:
+        """Record and answer a CORS preflight, which never reaches a server."""
+        outcome = call.outcome(Status.SUCCESS, "cors.preflight", "preflight answered by the proxy", 204)
+        if await self.record(exchange, call, outcome):
+            await exchange.answer(204, [*headers, execution_header(call.execution_id)], b"")
+
+    async def note_gone(self, call: Call) -> None:
+        """Record a client that left before its request was whole."""
+        outcome = call.outcome(Status.CANCELLED, "client.left", "the client left before its request was whole", 499)
+        await self.record(None, call, outcome)
+
+    async def execute(self, exchange: Exchange, call: Call, route: Route) -> None:
+        """Forward an admitted call, record its outcome, then release the answer."""
+        needs_intent = call.is_tool_call or call.is_long_lived
+        if not self._audit.healthy:
+            await _say(exchange, call, _unaudited(AuditUnavailable("the audit store is not reachable")))
+            return
+        if needs_intent and not await self.intend(exchange, call):
+            return
+        self.in_flight += 1
+        route.load.running += 1
+        try:
+            await Execution(self, exchange, call, route, intended=needs_intent).run()
+        finally:
+            route.load.running -= 1
+            self.in_flight -= 1
+
+    async def intend(self, exchange: Exchange | None, call: Call) -> bool:
+        """Commit the intent; if that cannot be done say so on `exchange` and return False (SPEC A3, A4)."""
+        try:
+            await self._audit.write_intent(Intent(call.request()))
+        except AuditUnavailable as error:
+            return await _unrecorded(exchange, call, error)
+        return True
+
+    async def record(self, exchange: Exchange | None, call: Call, outcome: Outcome) -> bool:
+        """Commit the row; if that cannot be done say so on `exchange` and return False."""
+        try:
+            await self._audit.write_row(Row(call.request(), outcome))
+        except AuditUnavailable as error:
+            return await _unrecorded(exchange, call, error)
+        return True
+
+    def upstream(self, call: Call) -> UpstreamPool:
+        """Return the road of the call's server."""
+        return self._roads[call.server_name].pool
+
+    def credentials(self, call: Call) -> tuple[Header, ...]:
+        """Return what the proxy itself presents to the call's server."""
+        try:
+            return self._roads[call.server_name].credentials()
+        except BridgeTokenMissingError as error:
+            raise UpstreamUnreachable(str(error)) from error
+
+    async def open_session(self, call: Call, upstream_id: str, message: dict[str, object]) -> Session:
+        """Keep the session that an initialize has opened; durable on return."""
+        assert call.server is not None  # noqa: S101 -- an admitted call has passed these steps
+        assert call.identity is not None  # noqa: S101
+        result = message.get("result")
+        version = result.get("protocolVersion") if isinstance(result, dict) else None
+        params = call.envelope.params if call.envelope is not None else None
+        session = await self._sessions.create(
+            call.server, call.identity, upstream_id, str(version or call.protocol_version), params or {}
+        )
+        call.session_id = session.id
+        return session
+
+    async def close_session(self, call: Call) -> None:
+        """The client has ended its session."""
+        if call.session is not None:
+            await self._sessions.end(call.session)
+
+
+async def _unrecorded(exchange: Exchange | None, call: Call, error: AuditUnavailable) -> bool:
+    _log.error("execution %s cannot be recorded: %s", call.execution_id, error)
+    if exchange is not None:
+        await _say(exchange, call, _unaudited(error))
+    return False
+
+
+async def _say(exchange: Exchange, call: Call, refusal: Refusal) -> None:
+    """Answer with a refusal whose row is committed, or cannot be."""
+    body = refusal_body(refusal, call.rpc_id, call.execution_id)
+    await exchange.answer(refusal.status, refusal_headers(refusal, call.execution_id), body)
+
+
+def _unaudited(error: AuditUnavailable) -> Refusal:
+    retry = (b"retry-after", b"%d" % max(1, round(error.retry_after_s)))
+    return Refusal("audit.unavailable", 503, UNAVAILABLE, f"no answer without an audit row: {error}", (retry,))

@@ -1,0 +1,51 @@
+"""One connection that listens for what other processes changed; reconnects for ever."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import asyncpg
+
+_RETRY_S = 1.0
+_PROBE_S = 5.0
+
+_log = logging.getLogger("postern.notifications")
+
+Handler = Callable[[str], None]
+
+
+async def listen(dsn: str, handlers: Mapping[str, Handler], on_reconnect: Callable[[], None]) -> None:
+    """Call the channel's handler with each payload; `on_reconnect` says that some may have been missed."""
+    while True:
+        try:
+            connection = await asyncpg.connect(dsn, timeout=5)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            _log.warning("cannot listen for changes: %s", error)
+            await asyncio.sleep(_RETRY_S)
+            continue
+        try:
+            await _subscribe(connection, handlers)
+            on_reconnect()
+            await _watch(connection)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            _log.warning("listening for changes was interrupted: %s", error)
+        finally:
+            connection.terminate()
+        await asyncio.sleep(_RETRY_S)
+
+
+async def _subscribe(connection: "asyncpg.Connection[Any]", handlers: Mapping[str, Handler]) -> None:
+    for channel, handler in handlers.items():
+
+        def deliver(_connection: object, _pid: int, _channel: str, payload: object, handler: Handler = handler) -> None:
+            handler(str(payload))
+
+        await connection.add_listener(channel, deliver)
+
+
+async def _watch(connection: "asyncpg.Connection[Any]") -> None:
+    """A dead connection is silent; ask it now and then."""
+    while True:
+        await asyncio.sleep(_PROBE_S)
+        await connection.execute("select 1", timeout=_PROBE_S)

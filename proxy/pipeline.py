@@ -1,0 +1,172 @@
+"""The way of a request up to the executor: each step admits or refuses, and a refusal is a value.
+
+    route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶ room       then  executor.execute
+        └──────┴───────┴───────┴─────────┴───────────┴─────────┴──────▶  executor.refuse
+"""
+
+from collections.abc import Mapping
+from time import time
+from typing import Protocol
+
+from proxy import errors
+from proxy.audit.redact import snapshot
+from proxy.auth.bearer import query_has_token
+from proxy.call import Call
+from proxy.door import Door
+from proxy.errors import Refusal
+from proxy.exchange import BodyTooLargeError, ClientGoneError, Exchange
+from proxy.executor import Executor
+from proxy.routes import Route
+from proxy.sessions import MISSING, SESSION_HEADER, UNKNOWN, Sessions, SessionStoreUnavailableError
+from proxy.wire.era import Era, classify
+from proxy.wire.headers import check_headers
+from proxy.wire.jsonrpc import WireFault, parse_envelope
+
+_UNKNOWN_SERVER = Refusal("route.unknown_server", 404, errors.METHOD_NOT_FOUND, "there is no such server")
+_METHODS = frozenset({"POST", "GET", "DELETE"})
+
+
+class Availability(Protocol):
+    """Says why a server cannot be called now; None if it can."""
+
+    def why_not(self, server: str) -> str | None: ...
+
+
+class Pipeline:
+    """Admits or refuses. Holds no upstream and writes no rows."""
+
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        door: Door,
+        sessions: Sessions,
+        availability: Availability,
+        executor: Executor,
+    ) -> None:
+        self._routes = routes
+        self._door = door
+        self._sessions = sessions
+        self._availability = availability
+        self._executor = executor
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request for an MCP server."""
+        call = Call.arrive(_server_name(exchange.path), exchange.method, tuple(exchange.headers), exchange.remote)
+        try:
+            admitted = await self._admit(exchange, call)
+        except ClientGoneError:
+            await self._executor.note_gone(call)
+            return
+        if isinstance(admitted, Refusal):
+            await self._executor.refuse(exchange, call, admitted)
+        elif exchange.method == "OPTIONS":
+            await self._executor.preflight(exchange, call, self._door.preflight(call.headers))
+        else:
+            await self._executor.execute(exchange, call, admitted)
+
+    async def _admit(self, exchange: Exchange, call: Call) -> Route | Refusal:
+        route = self._routes.get(exchange.path)
+        if route is None:
+            return _UNKNOWN_SERVER
+        call.server, call.audience = route.server, route.audience
+        if refusal := self._door.check(call.headers) or _refuse_query_token(exchange.query):
+            return refusal
+        if exchange.method == "OPTIONS":
+            return route
+        refusal = await _read(exchange, call, route)
+        refusal = refusal or await _authenticate(call, route)
+        refusal = refusal or _authorize(call, route)
+        refusal = refusal or await self._bind_session(call, route)
+        return refusal or self._find_room(call, route) or route
+
+    async def _bind_session(self, call: Call, route: Route) -> Refusal | None:
+        """A legacy session must be the caller's own; the modern era has none, its header is ignored."""
+        if call.era is Era.MODERN or call.identity is None:
+            return None
+        value = call.header(SESSION_HEADER)
+        if value is None:
+            return MISSING if call.http_method != "POST" else None
+        if call.method == "initialize":
+            return Refusal("session.again", 400, errors.INVALID_REQUEST, "initialize must not carry a session id")
+        try:
+            call.session = await self._sessions.find(value.decode("ascii", "replace"), route.server, call.identity)
+        except SessionStoreUnavailableError as error:
+            return Refusal("session.store", 503, errors.UNAVAILABLE, str(error), ((b"retry-after", b"1"),))
+        if call.session is None:
+            return UNKNOWN
+        call.session_id = call.session.id
+        call.protocol_version = call.protocol_version or call.session.protocol_version
+        return None
+
+    def _find_room(self, call: Call, route: Route) -> Refusal | None:
+        if why := self._availability.why_not(route.server.name):
+            reason = f"server {route.server.name} cannot be called now: {why}"
+            return Refusal("route.unavailable", 503, errors.UNAVAILABLE, reason, ((b"retry-after", b"2"),))
+        if route.load.running >= route.server.limits.concurrency and not call.is_long_lived:
+            reason = f"server {route.server.name} has {route.load.running} calls in flight"
+            return Refusal("limit.concurrency", 503, errors.UNAVAILABLE, reason, ((b"retry-after", b"1"),))
+        return None
+
+
+def _server_name(path: str) -> str:
+    return path.split("/", 2)[1][:63]
+
+
+def _refuse_query_token(query: bytes) -> Refusal | None:
+    if not query_has_token(query):
+        return None
+    return Refusal("auth.token_in_query", 401, errors.UNAUTHENTICATED, "a token never belongs in the query string")
+
+
+async def _read(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
+    """Read and understand the request: its one JSON object, its era, its headers against its body."""
+    limits = route.server.limits
+    if exchange.method not in _METHODS:
+        allow = ((b"allow", b"POST, GET, DELETE"),)
+        return Refusal("wire.method", 405, errors.INVALID_REQUEST, f"{exchange.method[:16]} is not used in MCP", allow)
+    try:
+        body = await exchange.read_body(limits.body_bytes)
+    except BodyTooLargeError:
+        return Refusal("limit.body", 413, errors.TOO_LARGE, f"the body exceeds {limits.body_bytes} bytes")
+    if exchange.method == "POST":
+        envelope = parse_envelope(body, max_depth=limits.depth)
+        if isinstance(envelope, WireFault):
+            return _refusal_of(envelope)
+        call.envelope = envelope
+        call.input = snapshot(envelope.params, body, route.redact_input(call), route.payload_bytes)
+    return _understand(call)
+
+
+def _understand(call: Call) -> Refusal | None:
+    """Classify the era, and check the headers that mirror the body."""
+    found = classify(call.headers, call.envelope)
+    if isinstance(found, WireFault):
+        return _refusal_of(found)
+    call.era, call.protocol_version = found.era, found.version
+    if call.http_method != "POST" and call.era is Era.MODERN:
+        reason = "the 2026-07-28 protocol knows POST only"
+        return Refusal("wire.method", 405, errors.INVALID_REQUEST, reason, ((b"allow", b"POST"),))
+    if call.envelope is not None and (fault := check_headers(call.headers, call.envelope, call.era)):
+        return _refusal_of(fault)
+    return None
+
+
+async def _authenticate(call: Call, route: Route) -> Refusal | None:
+    found = await route.auth.authenticate(call.headers, time())
+    if isinstance(found, Refusal):
+        return found
+    call.identity = found
+    return None
+
+
+def _authorize(call: Call, route: Route) -> Refusal | None:
+    if call.identity is None:
+        return None
+    call.decision = route.policy.decide(call.identity, call.http_method, call.envelope, call.era)
+    if call.decision.allowed:
+        return None
+    return route.policy.refusal(call.decision, call.era)
+
+
+def _refusal_of(fault: WireFault) -> Refusal:
+    return Refusal(fault.code, fault.status, fault.jsonrpc_code, fault.message, (), fault.data)

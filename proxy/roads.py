@@ -1,0 +1,64 @@
+"""The roads to the servers: one connection pool each, and what the proxy itself presents there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from proxy.exchange import Header
+from proxy.upstream import UpstreamLimits, UpstreamPool, UpstreamTarget
+from registry.models import Server
+
+BRIDGE_HEADER = b"x-postern-bridge"
+
+
+class BridgeTokenMissingError(Exception):
+    """The bridge of a stdio server has not been started yet, so its token does not exist."""
+
+
+def target_of(server: Server) -> UpstreamTarget:
+    """Where the server listens: its endpoint, or its port on loopback."""
+    if server.endpoint is not None:
+        return UpstreamTarget.from_url(server.endpoint)
+    return UpstreamTarget("http", "127.0.0.1", server.port or 0, server.path)
+
+
+def limits_of(server: Server) -> UpstreamLimits:
+    """The limits of one exchange with the server."""
+    times, limits = server.timeouts, server.limits
+    return UpstreamLimits(
+        connect_s=times.connect_s,
+        first_byte_s=times.first_byte_s,
+        idle_s=times.idle_s,
+        total_s=times.total_s,
+        max_connections=limits.concurrency,
+        max_waiting=limits.concurrency,
+        max_body_bytes=limits.response_bytes,
+    )
+
+
+class Road:
+    """The pool to one server and the credentials that go with it."""
+
+    def __init__(self, server: Server, credentials: Sequence[Header], state_dir: Path) -> None:
+        self.pool = UpstreamPool(target_of(server), limits_of(server))
+        self._credentials = tuple(credentials)
+        is_bridged = server.type == "internal" and server.transport == "stdio"
+        self._token_file = state_dir / "bridge" / f"{server.name}.token" if is_bridged else None
+        self._token: bytes | None = None
+
+    def credentials(self) -> tuple[Header, ...]:
+        """Headers that the proxy adds to every request on this road."""
+        if self._token_file is None:
+            return self._credentials
+        if self._token is None:
+            self._token = self._read_token(self._token_file)
+        return (*self._credentials, (BRIDGE_HEADER, self._token))
+
+    def _read_token(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes().strip()
+        except OSError as error:
+            raise BridgeTokenMissingError(f"the server's bridge is not up yet ({path.name}: {error.strerror})") from error
+
+    async def aclose(self) -> None:
+        """Close the connections of this road."""
+        await self.pool.aclose()

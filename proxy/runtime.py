@@ -1,0 +1,126 @@
+"""One worker's parts, wired: opened from settings and a fleet, changed by a reload, closed in order."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from time import monotonic
+
+from proxy.audit.reconcile import close_interrupted_forever
+from proxy.audit.writer import AuditWriter
+from proxy.auth.bearer import ServerAuth
+from proxy.authorize import Policy
+from proxy.availability import CHANNEL as SERVICES_CHANNEL
+from proxy.availability import ServiceBoard
+from proxy.door import Door
+from proxy.executor import Executor
+from proxy.notifications import listen
+from proxy.pipeline import Pipeline
+from proxy.roads import Road
+from proxy.routes import Route
+from proxy.sessions import CHANNEL as SESSIONS_CHANNEL
+from proxy.sessions import Sessions
+from proxy.settings import Settings
+from registry.database.pool import create_pool
+from registry.models import Fleet, Server
+from registry.secrets import SecretReader
+
+_ACTIVITY_S = 5.0
+
+_log = logging.getLogger("postern.runtime")
+
+
+class Runtime:
+    """What a worker needs to answer requests. Use `async with Runtime.opened(settings, fleet)`."""
+
+    def __init__(self, settings: Settings, fleet: Fleet, secrets: SecretReader) -> None:
+        self.settings = settings
+        self.fleet = fleet
+        self.draining = False
+        self._secrets = secrets
+        self._stack = AsyncExitStack()
+        self._roads: dict[str, Road] = {}
+        self._routes: dict[str, Route] = {}
+
+    async def __aenter__(self) -> "Runtime":
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _open(self) -> None:
+        settings, fleet = self.settings, self.fleet
+        self.pool = await create_pool(settings.dsn)
+        self._stack.push_async_callback(self.pool.close)
+        self.audit = await AuditWriter.open(settings.dsn, instance=settings.instance)
+        self._stack.push_async_callback(self.audit.aclose)
+        self.sessions = Sessions(self.pool, monotonic)
+        self.board = ServiceBoard(self.pool)
+        await self.board.refresh()
+        self._add_servers(fleet.enabled_servers())
+        self._stack.push_async_callback(self._close_roads)
+        self.executor = Executor(self.audit, self._roads, self.sessions, fleet.audit.payload_bytes)
+        listen_at = fleet.proxy
+        door = Door(fleet.public_url(), listen_at.allowed_hosts, listen_at.allowed_origins, listen_at.port)
+        self.pipeline = Pipeline(self._routes, door, self.sessions, self.board, self.executor)
+        await self._start_background()
+
+    def _add_servers(self, servers: Iterable[Server]) -> None:
+        for server in servers:
+            path = f"/{server.name}/mcp"
+            self._routes[path] = self._route(server)
+            credentials = [(h.name.lower().encode(), self._secrets.reveal(h.value)) for h in server.headers]
+            self._roads[server.name] = Road(server, credentials, self.settings.state_dir)
+
+    def _route(self, server: Server) -> Route:
+        fleet = self.fleet
+        auth = ServerAuth.build(fleet, server, self._secrets)
+        policy = Policy.build(fleet, server)
+        return Route(server, fleet.audience(server), auth, policy, fleet.audit.payload_bytes)
+
+    async def _close_roads(self) -> None:
+        for road in self._roads.values():
+            await road.aclose()
+
+    async def _start_background(self) -> None:
+        handlers = {SERVICES_CHANNEL: self._services_changed, SESSIONS_CHANNEL: self.sessions.forget}
+        jobs = [
+            self.board.run(),
+            listen(self.settings.dsn, handlers, self._may_have_missed),
+            self._write_activity(),
+            close_interrupted_forever(self.audit),
+        ]
+        tasks = [asyncio.create_task(job) for job in jobs]
+        self._stack.push_async_callback(_cancel, tasks)
+
+    def _services_changed(self, _server: str) -> None:
+        self.board.notify()
+
+    def _may_have_missed(self) -> None:
+        self.board.notify()
+        self.sessions.forget_all()
+
+    async def _write_activity(self) -> None:
+        while True:
+            await asyncio.sleep(_ACTIVITY_S)
+            try:
+                await self.sessions.write_activity()
+            except Exception:  # one of the outermost loops: activity is written again with the next batch
+                _log.exception("session activity cannot be written")
+
+    def unready(self) -> str | None:
+        """Why this worker should get no traffic; None if it should."""
+        if self.draining:
+            return "draining"
+        return None if self.audit.healthy else "the audit store is not reachable"
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,140 @@
+"""`postern proxy`: sockets, signals, drain. Exit codes: 0 drained, 1 registry findings, 3 cannot start."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import click
+import uvicorn
+import uvloop
+
+from proxy.app import App
+from proxy.logs import configure_logging
+from proxy.runtime import Runtime
+from proxy.settings import Settings, SettingsError
+from registry import gate
+from registry.database.errors import DatabaseError
+from registry.models import Fleet
+from registry.problems import render_text
+from registry.secrets import SecretReader
+
+_BACKLOG = 2048
+_KEEPALIVE_S = 75
+_RECORD_S = 5.0
+
+_log = logging.getLogger("postern.server")
+
+
+class StartError(Exception):
+    """The proxy cannot start; the message says what and what to do."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: draining is ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket. IPPROTO_TCP is named because uvicorn sets TCP_NODELAY only then (44 ms a request)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}; see `proxy.port` in the registry") from error
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(settings: Settings, fleet: Fleet, secrets: SecretReader) -> None:
+    """Answer requests until SIGTERM or SIGINT, then drain."""
+    listener = bind(fleet.proxy.host, fleet.proxy.port)
+    with contextlib.closing(listener):
+        async with Runtime(settings, fleet, secrets) as runtime:
+            server = _Server(_uvicorn_config(App(runtime), fleet.proxy.drain_s))
+            _drain_on_signals(server, runtime)
+            gc.collect()
+            gc.freeze()
+            _log.info("listening on %s:%d", fleet.proxy.host, fleet.proxy.port)
+            await server.serve(sockets=[listener])
+            await _until_recorded(runtime)
+
+
+def _uvicorn_config(app: App, drain_s: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # pyright: ignore[reportArgumentType] -- uvicorn types scopes as TypedDicts, the seam is a plain mapping
+        http="httptools",
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEPALIVE_S,
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+    )
+
+
+def _drain_on_signals(server: uvicorn.Server, runtime: Runtime) -> None:
+    def drain() -> None:
+        server.force_exit = runtime.draining
+        runtime.draining = True
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, drain)
+
+
+async def _until_recorded(runtime: Runtime) -> None:
+    """Requests that the drain has cut off still write their rows."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_RECORD_S):
+            while runtime.executor.in_flight:
+                await asyncio.sleep(0.02)
+
+
+def load_fleet(path: Path, only: str | None) -> Fleet:
+    """Pass the gate or exit 1 with every finding; `only` keeps the section of one server."""
+    result = gate.check(path, environ=os.environ)
+    if result.fleet is None or not result.ok:
+        click.echo(render_text(result.problems), err=True)
+        sys.exit(1)
+    if only is None:
+        return result.fleet
+    if only not in result.fleet.servers:
+        raise StartError(f"{path} has no server {only!r}; it has {', '.join(result.fleet.servers)}")
+    return result.fleet.model_copy(update={"servers": {only: result.fleet.servers[only]}})
+
+
+@click.command("proxy")
+@click.option("--server", "only", metavar="NAME", help="Be the sidecar of one server: load only its section.")
+def command(only: str | None) -> None:
+    """Run the proxy in front of the fleet of $POSTERN_REGISTRY."""
+    try:
+        settings = Settings.from_env(os.environ)
+        configure_logging(settings.log_level)
+        fleet = load_fleet(settings.registry, only)
+        secrets = SecretReader(settings.registry.parent, os.environ)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, fleet, secrets))
+    except (SettingsError, StartError, DatabaseError) as error:
+        click.echo(f"postern proxy: {error}", err=True)
+        sys.exit(3)
+
+

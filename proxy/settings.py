@@ -1,0 +1,63 @@
+"""What the proxy is told by its environment; the only reader of it in this package."""
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class SettingsError(Exception):
+    """The environment does not say what the proxy needs; the message names the variable and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where things are. `dsn` is a secret and therefore not part of the repr."""
+
+    registry: Path
+    state_dir: Path
+    dsn: "Dsn"
+    instance: str
+    log_level: str
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read `POSTERN_REGISTRY`, `POSTERN_STATE_DIR`, `POSTERN_DSN_FILE` or `DATABASE_URL`, `POSTERN_LOG`."""
+        state_dir = Path(environ.get("POSTERN_STATE_DIR", ".postern")).absolute()
+        return cls(
+            registry=Path(environ.get("POSTERN_REGISTRY", "postern.yaml")).absolute(),
+            state_dir=state_dir,
+            dsn=_read_dsn(environ, state_dir),
+            instance=environ.get("POSTERN_INSTANCE", socket.gethostname()),
+            log_level=environ.get("POSTERN_LOG", "info"),
+        )
+
+
+class Dsn(str):
+    """A database address that may hold a password: it never shows itself in a repr."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Hide the address."""
+        return "Dsn('**********')"
+
+
+def _read_dsn(environ: Mapping[str, str], state_dir: Path) -> Dsn:
+    if named := environ.get("POSTERN_DSN_FILE"):
+        return _dsn_from_file(Path(named))
+    if address := environ.get("DATABASE_URL"):
+        return Dsn(address)
+    if (default := state_dir / "dsn-proxy").exists():
+        return _dsn_from_file(default)
+    raise SettingsError(
+        "no database: set DATABASE_URL (postgresql://…) or POSTERN_DSN_FILE, "
+        f"or start the embedded one with `postern up` (looked for {default})"
+    )
+
+
+def _dsn_from_file(path: Path) -> Dsn:
+    try:
+        return Dsn(path.read_text(encoding="utf-8").strip())
+    except OSError as error:
+        raise SettingsError(f"cannot read the database address from {path}: {error.strerror}") from error

@@ -1,0 +1,42 @@
+"""What a server's message says about the outcome of a request. Pure."""
+
+from dataclasses import dataclass
+
+from proxy.audit.record import Status
+
+_TEXT_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Status of the row, and the error's text where there is one."""
+
+    status: Status
+    error: str | None = None
+
+
+def judge(message: dict[str, object] | None, http_status: int) -> Verdict:
+    """Judge the final JSON-RPC message, or the bare HTTP status where there is none."""
+    if message is None:
+        return Verdict(Status.SUCCESS) if http_status < 400 else Verdict(Status.FAILED, f"HTTP {http_status}")
+    error = message.get("error")
+    if isinstance(error, dict):
+        return Verdict(Status.FAILED, _error_text(error))
+    result = message.get("result")
+    if not isinstance(result, dict):
+        return Verdict(Status.FAILED, "the result is not an object")
+    if result.get("isError") is True:
+        return Verdict(Status.TOOL_ERROR, _tool_error_text(result))
+    return Verdict(Status.SUCCESS)
+
+
+def _error_text(error: dict[object, object]) -> str:
+    return f"{error.get('code')}: {error.get('message')}"[:_TEXT_LIMIT]
+
+
+def _tool_error_text(result: dict[object, object]) -> str | None:
+    content = result.get("content")
+    if not isinstance(content, list):
+        return None
+    texts = (item.get("text") for item in content if isinstance(item, dict))
+    return next((text[:_TEXT_LIMIT] for text in texts if isinstance(text, str)), None)
