@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from supervisor_plugin.supervisord import Process, listener_state_name, state_name
+from supervisor_plugin.verdict import is_well
 from supervisor_plugin.warden import STALE_AFTER_S, Facts, Warden
 
 
@@ -67,15 +68,6 @@ def _listener(warden: Warden, age: float | None) -> dict[str, Any]:
         "queued_events": len(group.event_buffer) if group else 0,
         "buffer_size": group.config.buffer_size if group else 0,
     }
-
-
-def is_well(status: dict[str, Any]) -> bool:
-    """Whether everything that should run is healthy; a server that an operator stopped is as it should be."""
-    return bool(
-        status["gate"]["open"]
-        and status["listener"]["ok"]
-        and all(server.get("can_route") or server.get("held_since") for server in status["servers"])
-    )
 
 
 class HealthPage:

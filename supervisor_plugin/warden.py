@@ -1,8 +1,8 @@
 """The plugin's memory inside supervisord: who may spawn, what exited how, what the listener last said.
 
 It owns mechanism, never policy: the listener decides, this refuses every spawn that the listener did not ask for. It
-does no I/O but `/proc`, starts no thread, never blocks, and never raises into supervisord, which dies of an exception in
-a callback.
+does no I/O but `/proc`, starts no thread, never blocks, and never raises into supervisord, which an exception in a
+callback would end.
 """
 
 import functools

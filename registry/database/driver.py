@@ -30,12 +30,15 @@ class Queryable(Protocol):
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str: ...  # noqa: ASYNC109
     async def executemany(
-        self, command: str, args: Iterable[Sequence[Any]], *, timeout: float | None = None  # noqa: ASYNC109
+        self,
+        command: str,
+        args: Iterable[Sequence[Any]],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
     ) -> None: ...
     async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Record]: ...  # noqa: ASYNC109
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Record | None: ...  # noqa: ASYNC109
     async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
-    async def close(self) -> None: ...
     def terminate(self) -> None: ...
 
 
@@ -46,6 +49,7 @@ Listener = Callable[[Any, int, str, str], Any]
 class Connection(Queryable, Protocol):
     """One connection."""
 
+    async def close(self, *, timeout: float | None = None) -> None: ...  # noqa: ASYNC109
     def transaction(
         self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
     ) -> AbstractAsyncContextManager[Any]: ...
@@ -67,6 +71,7 @@ class Acquired(AbstractAsyncContextManager[Connection], Awaitable[Connection], P
 class Pool(Queryable, Protocol):
     """Connections that are shared."""
 
+    async def close(self) -> None: ...
     def acquire(self, *, timeout: float | None = None) -> Acquired: ...
     async def release(self, connection: Connection, *, timeout: float | None = None) -> None: ...  # noqa: ASYNC109
     async def expire_connections(self) -> None: ...

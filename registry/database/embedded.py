@@ -30,7 +30,8 @@ __all__ = ["EmbeddedPostgres", "default_base"]
 
 POLL_S: Final = 0.01
 LOG_LIMIT_BYTES: Final = 10_000_000
-ORPHAN_GRACE_S: Final = 5.0
+ORPHAN_GRACE_S: Final = 3.0
+IMMEDIATE_LIMIT_S: Final = 15.0
 
 
 class EmbeddedPostgres:
@@ -103,7 +104,7 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Stop the cluster: fast shutdown, after the grace immediate shutdown; nothing to do when none runs."""
-        if self._signal_and_wait(signal.SIGINT) or self._signal_and_wait(signal.SIGQUIT):
+        if self._ends_after(signal.SIGINT, self._stop_grace_s) or self._ends_after(signal.SIGQUIT, IMMEDIATE_LIMIT_S):
             record = folder.read_record(self._layout)
             if record is not None:
                 folder.remove_socket_dir(self._layout, Path(record.socket_dir))
@@ -201,13 +202,13 @@ class EmbeddedPostgres:
                 raise EmbeddedPostgresError(reason, log_file=self.log_file)
             time.sleep(POLL_S)
 
-    def _signal_and_wait(self, number: signal.Signals) -> bool:
-        """Send `number` to our postmaster and say whether it is gone within the grace."""
+    def _ends_after(self, number: signal.Signals, limit_s: float) -> bool:
+        """Send `number` to our postmaster and say whether it is gone within the limit."""
         running = find_postmaster(self._layout.data)
         if running is None:
             return True
         os.kill(running.pid, number)
-        deadline = time.monotonic() + self._stop_grace_s
+        deadline = time.monotonic() + limit_s
         while find_postmaster(self._layout.data) is not None:
             if time.monotonic() > deadline:
                 return False

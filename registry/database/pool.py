@@ -1,33 +1,40 @@
 """Connections to PostgreSQL, and one clear error when there is none."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final, cast
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import asyncpg
 
 from registry.database.driver import Connection, Pool
+from registry.database.dsn import check_dsn, describe_dsn, malformed
 from registry.database.errors import DatabaseUnavailable
 
 CONNECT_TIMEOUT_S: Final = 10.0
-_FORM = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-_asyncpg = cast("Any", asyncpg)
+CLOSE_TIMEOUT_S: Final = 5.0
 
-CONNECTION_ERRORS: Final = (
-    OSError,
-    TimeoutError,
+_asyncpg = cast("Any", asyncpg)
+_REFUSED = (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_LOST = (
+    ConnectionError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
+    asyncpg.CannotConnectNowError,
 )
-"""What asyncpg raises when a connection cannot be made or is lost; a statement of its own fault is not among them."""
+_ADVICE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((TimeoutError,), "it does not answer in time: check host, port and firewall"),
+    ((asyncpg.InvalidPasswordError,), "it refuses the password: check user and password"),
+    ((asyncpg.InvalidAuthorizationSpecificationError,), "it refuses the user: check user, password and pg_hba.conf"),
+    ((asyncpg.InvalidCatalogNameError,), "the database does not exist: create it"),
+    ((asyncpg.InsufficientPrivilegeError,), "the user may not connect: GRANT CONNECT ON DATABASE to it"),
+    ((asyncpg.TooManyConnectionsError,), "it has no free connection: raise max_connections or use fewer workers"),
+    ((asyncpg.CannotConnectNowError,), "it is starting or stopping: try again"),
+    ((PermissionError,), "its socket is closed to this operating system user"),
+    ((ConnectionRefusedError,), "it cannot be reached: check that it runs, and host and port"),
+    (_LOST, "the connection was lost: check that it runs"),
+    ((OSError,), "it cannot be reached: check that it runs, and host and port"),
+)
 
 
 async def connect(
@@ -38,24 +45,30 @@ async def connect(
     settings: Mapping[str, str] | None = None,
 ) -> Connection:
     """Return a new connection; raise DatabaseUnavailable."""
-    with translated(dsn, connecting=True):
+    check_dsn(dsn)
+    try:
         made = await _asyncpg.connect(
             dsn, timeout=timeout_s, server_settings={"application_name": application_name, **(settings or {})}
         )
+    except _REFUSED as error:
+        raise unavailable(dsn, error) from _cause(error)
     return cast("Connection", made)
 
 
 @asynccontextmanager
 async def connection(
     dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, application_name: str = "postern"
-) -> AsyncIterator[Connection]:
-    """Lend a connection of its own for a block; a connection lost on the way is DatabaseUnavailable too."""
-    opened = await connect(dsn, timeout_s=timeout_s, application_name=application_name)
+) -> AsyncGenerator[Connection]:
+    """Lend a connection of its own for a block; that it is lost in the block is DatabaseUnavailable, too."""
+    lent = await connect(dsn, timeout_s=timeout_s, application_name=application_name)
     try:
-        with translated(dsn):
-            yield opened
+        yield lent
+    except Exception as error:
+        if is_connection_error(error):
+            raise unavailable(dsn, error) from error
+        raise
     finally:
-        opened.terminate() if opened.is_closed() else await _closed(opened, timeout_s)
+        await _close(lent)
 
 
 async def create_pool(
@@ -69,8 +82,12 @@ async def create_pool(
     settings: Mapping[str, str] | None = None,
     init: Callable[[Any], Awaitable[None]] | None = None,
 ) -> Pool:
-    """Return a pool with its first connections made; raise DatabaseUnavailable."""
-    with translated(dsn, connecting=True):
+    """Return a pool whose first `min_size` connections are made; raise DatabaseUnavailable.
+
+    With min_size=0 nothing is connected yet, so that a process can start before its database.
+    """
+    check_dsn(dsn)
+    try:
         made = await _asyncpg.create_pool(
             dsn,
             min_size=min_size,
@@ -80,20 +97,37 @@ async def create_pool(
             server_settings={"application_name": application_name, **(settings or {})},
             init=init,
         )
+    except _REFUSED as error:
+        raise unavailable(dsn, error) from _cause(error)
     return cast("Pool", made)
 
 
-@contextmanager
-def translated(dsn: str, *, connecting: bool = False) -> Iterator[None]:
-    """Turn asyncpg's connection errors in this block into DatabaseUnavailable, without a word of the password."""
-    check_dsn(dsn)
+def is_connection_error(error: BaseException) -> bool:
+    """Say whether asyncpg raised `error` because a connection is lost, closed or not to be had.
+
+    A statement's own fault, a wrong argument and a second operation on a busy connection are not that.
+    """
+    if isinstance(error, asyncpg.InterfaceError):
+        return "closed" in str(error) or "closing" in str(error)
+    return isinstance(error, (*_LOST, asyncpg.TooManyConnectionsError))
+
+
+def unavailable(dsn: str, error: BaseException) -> DatabaseUnavailable:
+    """Return what to raise for a failed or lost connection: where, why and what to do, never the password."""
+    if isinstance(error, (asyncpg.ClientConfigurationError, ValueError)):
+        return malformed("a part of it is not understood")
+    advice = next((text for kinds, text in _ADVICE if isinstance(error, kinds)), type(error).__name__)
+    told = f" ({error})" if isinstance(error, asyncpg.PostgresError) else ""
+    return DatabaseUnavailable(f"PostgreSQL {describe_dsn(dsn)}: {advice}{told}")
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """Return the error to chain: not one that quotes the address, which holds the password."""
+    return None if isinstance(error, ValueError) else error
+
+
+async def _close(lent: Connection) -> None:
     try:
-        yield
-    except asyncpg.ClientConfigurationError as error:
-        raise _malformed() from error.with_traceback(None) if False else None
-    except CONNECTION_ERRORS as error:
-        raise DatabaseUnavailable(f"PostgreSQL at {describe_dsn(dsn)}: {explain(error)}") from error
-    except asyncpg.PostgresError as error:
-        if not connecting:
-            raise
-        raise DatabaseUnavailable(f"PostgreSQL at {describe_dsn(dsn)}: it refused the connection: {error}") from error
+        await lent.close(timeout=CLOSE_TIMEOUT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        lent.terminate()

@@ -152,7 +152,7 @@ REVOKE ALL ON FUNCTION audit_ensure_partitions(timestamptz, timestamptz, text) F
 DO $$
 BEGIN
     EXECUTE format('ALTER FUNCTION audit_ensure_partitions(timestamptz, timestamptz, text)
-                    SET search_path = pg_catalog, %I, pg_temp', current_schema());
+                    SET search_path = %I, pg_temp', current_schema());
 END
 $$;
 

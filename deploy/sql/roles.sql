@@ -1,0 +1,1 @@
+../../registry/database/roles.sql

@@ -1,0 +1,106 @@
+"""Where a fleet keeps its files: one private state directory, everything below it derived."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+# supervisord binds a temporary name first: path, dot and pid must fit into sockaddr_un (107 bytes).
+MAX_SOCKET_PATH_BYTES = 99
+
+
+class PathError(ValueError):
+    """A state directory that cannot serve; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """`state` is private (0700), `registry` is `postern.yaml`; all absolute.
+
+    `dsn_file` holds the listener's database address and `proxy_dsn_file` the proxy's; without them both look at
+    DATABASE_URL and then into the state directory.
+    """
+
+    state: Path
+    registry: Path
+    dsn_file: Path | None = None
+    proxy_dsn_file: Path | None = None
+    python: str = sys.executable
+
+    @property
+    def conf(self) -> Path:
+        return self.state / "supervisord.conf"
+
+    @property
+    def programs(self) -> Path:
+        return self.state / "conf.d"
+
+    @property
+    def socket(self) -> Path:
+        return self.state / "supervisor.sock"
+
+    @property
+    def pidfile(self) -> Path:
+        return self.state / "supervisord.pid"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "log"
+
+    @property
+    def bridge(self) -> Path:
+        return self.state / "bridge"
+
+    @property
+    def instance(self) -> Path:
+        """The file that holds this fleet's id; its processes carry it as a marker."""
+        return self.state / "instance"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the listener while it lives, its clean-up after supervisord's death included."""
+        return self.state / "listener.lock"
+
+    @property
+    def postern(self) -> Path:
+        """The console script beside the interpreter."""
+        return Path(self.python).with_name("postern")
+
+    def bridge_token(self, server: str) -> Path:
+        """Return the file whose content the proxy, and nobody else, presents to this server's bridge."""
+        return self.bridge / f"{server}.token"
+
+
+def prepare(paths: Paths) -> None:
+    """Create the directories, private; raise PathError where the socket path would be too long for the system."""
+    size = len(os.fsencode(paths.socket))
+    if size > MAX_SOCKET_PATH_BYTES:
+        raise PathError(
+            f"{paths.socket}: {size} bytes, but a socket path may have {MAX_SOCKET_PATH_BYTES}; "
+            "choose a shorter state directory (POSTERN_STATE_DIR)"
+        )
+    for directory in (paths.state, paths.programs, paths.logs, paths.bridge):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths.state.chmod(0o700)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step, readable by its owner only."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def create_private(path: Path, text: str) -> str:
+    """Create a file once, in one step, and return its content: ours, or that of whoever was first."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write_private(temporary, text)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    return path.read_text(encoding="utf-8").strip()
