@@ -4,7 +4,7 @@ How the fleet is brought up (`up.py` uses exactly this):
 
     paths = Paths(state=..., registry=..., dsn_file=..., proxy_dsn_file=...)   # paths.py; absolute paths
     conf = write_supervisord_config(fleet, paths)     # state directories, main file, conf.d/*.conf
-    process = Popen(supervisord_argv(paths), ...)     # stays in the foreground; one SIGTERM ends everything
+    process = Popen(supervisord_argv(paths), ...)     # in the foreground; one SIGTERM ends everything
     await SupervisorClient(paths.socket).status()     # client.py: what `fleet status --json` prints
 
 Every program has `autostart=false`: the listener starts the proxy and the servers after the gate. Text that supervisord's

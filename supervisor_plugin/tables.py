@@ -108,8 +108,10 @@ def render_explanation(data: dict[str, Any]) -> str:
     """Show one server in full: facts, then its history, newest last."""
     width = max(len(key) for key, _ in data["facts"])
     facts = [f"{key.ljust(width)}  {value}" for key, value in data["facts"]]
-    history = [
-        f"  {clock(event['at'], data['now'])}  {event['status']:<10} {event['health']:<10} {event['reason'] or ''}".rstrip()
-        for event in data["history"]
-    ]
+    history = [_event_line(event, data["now"]) for event in data["history"]]
     return "\n".join([*facts, *(["", "history (UTC)", *history] if history else [])])
+
+
+def _event_line(event: dict[str, Any], now: float) -> str:
+    words = f"{event['status']:<10} {event['health']:<10} {event['reason'] or ''}"
+    return f"  {clock(event['at'], now)}  {words}".rstrip()

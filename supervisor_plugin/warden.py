@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec
 
 from supervisor_plugin.deferred import Requests
+from supervisor_plugin.processes import SERVER_MARK, start_ticks
 from supervisor_plugin.supervisord import (
     FATAL,
     LISTENER_BUSY,
@@ -31,17 +32,7 @@ from supervisor_plugin.waker import Waker
 
 P = ParamSpec("P")
 STALE_AFTER_S = 15.0
-MARKER = "POSTERN_SERVER"
 PROXY = "postern-proxy"
-
-
-def start_ticks(pid: int) -> int:
-    """Start time of a process in clock ticks since boot (field 22 of `/proc/PID/stat`), 0 if it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - a Path object costs more than the read itself
-            return int(stat.read().rsplit(b")", 1)[1].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def quiet(callback: Callable[Concatenate["Warden", P], None]) -> Callable[Concatenate["Warden", P], None]:
@@ -104,7 +95,7 @@ class Warden:
         """Every program that the generator wrote."""
         for group in self.supervisord.process_groups.values():
             for process in group.processes.values():
-                if MARKER in (process.config.environment or {}):
+                if SERVER_MARK in (process.config.environment or {}):
                     yield process
 
     def program(self, name: str) -> Process | None:

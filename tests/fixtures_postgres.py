@@ -11,6 +11,7 @@ does, SUPERUSER. Nothing is left behind.
 """
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -27,8 +28,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from registry.database.embedded import EmbeddedPostgres
-from registry.database.initialise import DATABASE, OWNER
-from registry.database.initialise import SUPERUSER as SUPERUSER
+from registry.database.initialise import DATABASE, OWNER, SUPERUSER
 from registry.database.migrations import migrate
 from registry.database.pool import connection
 from registry.database.postmaster import processes_of
@@ -231,7 +231,5 @@ def wait_until(is_so: Any, what: str, limit_s: float = WAIT_S) -> None:
 
 
 def _send(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass

@@ -95,12 +95,15 @@ class EmbeddedPostgres:
         """
         deadline = time.monotonic() + self._start_timeout_s
         folder.prepare_base(self.base)
-        lock = os.open(self._layout.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if self._takes(lock, deadline):
-                self._start_locked(lock, deadline)
-        finally:
-            os.close(lock)
+            lock = os.open(self._layout.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if self._takes(lock, deadline):
+                    self._start_locked(lock, deadline)
+            finally:
+                os.close(lock)
+        except OSError as error:
+            raise EmbeddedPostgresError(str(error), log_file=self.log_file) from error
 
     def stop(self) -> None:
         """Stop the cluster: fast shutdown, after the grace immediate shutdown; nothing to do when none runs."""

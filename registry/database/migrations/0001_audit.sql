@@ -64,11 +64,11 @@ CREATE TABLE audit_intents PARTITION OF audit_entries (
 -- The primary key makes a second row for one execution impossible: intent and row carry the same started_at.
 CREATE TABLE audit_log PARTITION OF audit_entries (
     PRIMARY KEY (started_at, execution_id),
-    CONSTRAINT row_has_outcome CHECK (
+    CONSTRAINT row_has_outcome CHECK ((
         status IN ('success', 'tool_error', 'failed', 'denied', 'timeout', 'cancelled', 'interrupted')
         AND decision IS NOT NULL AND reason IS NOT NULL AND completed_at IS NOT NULL
         AND duration_us >= 0 AND http_status BETWEEN 100 AND 599 AND repeats >= 1
-    )
+    ) IS TRUE)
 ) FOR VALUES IN ('row') PARTITION BY RANGE (started_at);
 
 CREATE INDEX audit_entries_chain ON audit_entries (writer_id, seq);

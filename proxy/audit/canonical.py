@@ -1,0 +1,201 @@
+"""Intents and rows as bytes: what PostgreSQL stores is what the chain hashes (docs/audit.md, "Canonical form").
+
+The canonical form of an entry is the fields of PostgreSQL's binary COPY tuple in the order of `COLUMNS`: for each a
+4-byte big-endian length and the value, or FF FF FF FF for NULL. It is made once, sent, and hashed. Pure.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from struct import Struct
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from proxy.audit.record import Intent, Outcome, Payload, Request, Row, Status
+
+FORMAT: Final = 1
+COLUMNS: Final = (
+    *("format", "kind", "writer_id", "seq"),
+    *("started_at", "execution_id", "server", "http_method", "method", "tool"),
+    *("auth_method", "issuer", "subject", "client", "agent", "asserted_by", "audience"),
+    *("scopes_required", "scopes_held", "scopes_matched"),
+    *("session", "protocol_version", "trace_id", "remote", "instance"),
+    *("input", "input_bytes", "input_sha256"),
+    *("status", "decision", "reason", "http_status", "completed_at", "duration_us", "upstream_us"),
+    *("output", "output_bytes", "output_sha256"),
+    *("contract", "artifact", "error", "events", "hooks", "repeats", "last_seen"),
+)
+OUTCOME_COLUMNS: Final = len(COLUMNS) - COLUMNS.index("status")
+
+WORD_BYTES: Final = 1024
+PROSE_BYTES: Final = 8192
+PAYLOAD_BYTES: Final = 8 * 1024 * 1024
+SCOPE_LIMIT: Final = 512
+CACHED_WORDS: Final = 4096
+
+NULL: Final = b"\xff\xff\xff\xff"
+_TEXT_OID: Final = 25
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_INT64: Final = 2**63 - 1
+
+_length = Struct(">i").pack
+_int16 = Struct(">ih").pack
+_int64 = Struct(">iq").pack
+_key = Struct(">iqi16s").pack
+_array_head = Struct(">iiiii").pack
+_NO_SCOPES: Final = _length(12) + Struct(">iii").pack(0, 0, _TEXT_OID)
+_NO_PAYLOAD: Final = NULL * 3
+_ONCE: Final = _int64(8, 1) + NULL
+_NO_OUTCOME: Final = NULL * OUTCOME_COLUMNS
+
+
+class Encoder:
+    """Encodes the fields from `started_at` on; caches the words that come again and again."""
+
+    def __init__(self, instance: str) -> None:
+        self._word: Callable[[str | None], bytes] = lru_cache(CACHED_WORDS)(word)
+        self._scopes: Callable[[tuple[str, ...]], bytes] = lru_cache(CACHED_WORDS)(_scopes)
+        self._instance = word(instance)
+
+    def intent(self, intent: Intent) -> bytes:
+        return self._request(intent.request) + _NO_OUTCOME
+
+    def row(self, row: Row) -> bytes:
+        return self._request(row.request) + self._outcome(row.outcome)
+
+    def _request(self, request: Request) -> bytes:
+        word, scopes = self._word, self._scopes
+        who, need = request.subject, request.scopes
+        return b"".join(
+            (
+                _key(8, microseconds(request.started), 16, request.execution_id.bytes),
+                word(request.server),
+                word(request.http_method),
+                word(request.method),
+                word(request.tool),
+                word(who.auth_method),
+                word(who.issuer),
+                word(who.subject),
+                word(who.client),
+                word(who.agent),
+                word(who.asserted_by),
+                word(request.audience),
+                scopes(need.required),
+                scopes(need.held),
+                scopes(need.matched),
+                word(request.session),
+                word(request.protocol_version),
+                text(request.trace_id, WORD_BYTES),
+                word(request.remote),
+                self._instance,
+                payload(request.input),
+            )
+        )
+
+    def _outcome(self, outcome: Outcome) -> bytes:
+        word = self._word
+        return b"".join(
+            (
+                _STATUS[outcome.status],
+                word(outcome.decision),
+                text(outcome.reason, PROSE_BYTES),
+                _int16(2, outcome.http_status),
+                _int64(8, microseconds(outcome.completed)),
+                number(outcome.duration_us),
+                number(outcome.upstream_us),
+                payload(outcome.output),
+                word(outcome.contract),
+                word(outcome.artifact),
+                text(outcome.error, PROSE_BYTES),
+                number(outcome.events),
+                _hooks(outcome.hooks),
+                _ONCE if outcome.repeats == 1 and outcome.last_seen is None else _repeated(outcome),
+            )
+        )
+
+
+def word(value: str | None) -> bytes:
+    """Return the field of a short text."""
+    return text(value, WORD_BYTES)
+
+
+def text(value: str | None, limit: int) -> bytes:
+    r"""Return the field of a text as PostgreSQL can store it: NUL and lone surrogates as \u escapes, cut at `limit` bytes."""
+    if value is None:
+        return NULL
+    try:
+        raw = value.encode()
+    except UnicodeEncodeError:
+        raw = value.encode(errors="backslashreplace")
+    if b"\0" in raw:
+        raw = raw.replace(b"\0", rb"\u0000")
+    if len(raw) > limit:
+        raw = _cut(raw, limit)
+    return _length(len(raw)) + raw
+
+
+def number(value: int | None) -> bytes:
+    """Return the field of a count or a duration; what does not fit 64 bits becomes the nearest that does."""
+    return NULL if value is None else _int64(8, min(max(value, 0), _INT64))
+
+
+def payload(value: Payload | None) -> bytes:
+    """Return the three fields of a snapshot."""
+    if value is None:
+        return _NO_PAYLOAD
+    return b"".join((text(value.text, PAYLOAD_BYTES), number(value.size), _length(len(value.sha256)), value.sha256))
+
+
+def microseconds(moment: datetime) -> int:
+    """Return PostgreSQL's count of microseconds since 2000-01-01 UTC; `moment` must be aware."""
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def moment(count: int) -> datetime:
+    """Undo `microseconds`."""
+    return _EPOCH + count * _MICROSECOND
+
+
+def uuid_field(value: UUID) -> bytes:
+    return _length(16) + value.bytes
+
+
+def array(values: Iterable[str], limit: int) -> bytes:
+    """Return a text[] as array_send makes it; one dimension from 1."""
+    fields = [text(value, limit) for value in values]
+    if not fields:
+        return _NO_SCOPES
+    body = _array_head(1, 0, _TEXT_OID, len(fields), 1) + b"".join(fields)
+    return _length(len(body)) + body
+
+
+def _scopes(values: tuple[str, ...]) -> bytes:
+    shown = values if len(values) <= SCOPE_LIMIT else (*values[: SCOPE_LIMIT - 1], "…")
+    return array(shown, SCOPE_LIMIT)
+
+
+def _hooks(values: tuple[dict[str, object], ...]) -> bytes:
+    if not values:
+        return NULL
+    try:
+        made = msgspec.json.encode(values, enc_hook=str).decode()
+    except (UnicodeEncodeError, ValueError, RecursionError) as error:
+        made = f'[{{"unencodable":"{type(error).__name__}"}}]'
+    return text(made, PAYLOAD_BYTES)
+
+
+def _repeated(outcome: Outcome) -> bytes:
+    last = NULL if outcome.last_seen is None else _int64(8, microseconds(outcome.last_seen))
+    return number(outcome.repeats) + last
+
+
+def _cut(raw: bytes, limit: int) -> bytes:
+    mark = "…".encode()
+    return raw[: limit - len(mark)].decode(errors="ignore").encode() + mark
+
+
+_STATUS: Final = {status: word(status.value) for status in Status}

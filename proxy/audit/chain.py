@@ -1,0 +1,62 @@
+"""One writer's chain: SHA-256 over the previous hash and the canonical form of the entry (SPEC A6). Pure."""
+
+import hashlib
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final, Literal
+from uuid import UUID
+
+from proxy.audit.canonical import COLUMNS, FORMAT, uuid_field, word
+
+Kind = Literal["intent", "row"]
+
+GENESIS_DOMAIN: Final = b"postern audit chain 1\n"
+STORED_COLUMNS: Final = (*COLUMNS, "prev_hash", "row_hash")
+COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+COPY_TRAILER: Final = b"\xff\xff"
+
+_columns = Struct(">h").pack(len(STORED_COLUMNS))
+_hash_length = Struct(">i").pack(32)
+_seq = Struct(">iq").pack
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last link: its number and hash; number 0 is the genesis."""
+
+    seq: int
+    hash: bytes
+
+
+def genesis(writer_id: UUID) -> Head:
+    """Where the chain of a writer begins."""
+    return Head(0, hashlib.sha256(GENESIS_DOMAIN + writer_id.bytes).digest())
+
+
+def link_hash(previous: bytes, canonical: bytes) -> bytes:
+    """Return the hash of an entry."""
+    return hashlib.sha256(previous + canonical).digest()
+
+
+class Links:
+    """Appends entries to a writer's chain as tuples of a binary COPY."""
+
+    def __init__(self, writer_id: UUID) -> None:
+        self._heads: dict[Kind, bytes] = {kind: _head(kind, writer_id) for kind in ("intent", "row")}
+
+    def append(self, into: bytearray, after: Head, kind: Kind, body: bytes) -> Head:
+        """Add the tuple of an entry to `into`; return the new head. `body` is what `Encoder` made."""
+        seq = after.seq + 1
+        canonical = self._heads[kind] + _seq(8, seq) + body
+        made = hashlib.sha256(after.hash + canonical).digest()
+        into += _columns
+        into += canonical
+        into += _hash_length
+        into += after.hash
+        into += _hash_length
+        into += made
+        return Head(seq, made)
+
+
+def _head(kind: Kind, writer_id: UUID) -> bytes:
+    return Struct(">ih").pack(2, FORMAT) + word(kind) + uuid_field(writer_id)

@@ -1,0 +1,214 @@
+"""One strict JSON-RPC 2.0 message out of untrusted bytes, and the bytes that are forwarded in its place (SPEC I8).
+
+What is forwarded is encoded again from the decoded object, so that the upstream reads exactly what was authorized.
+Refused: anything but one UTF-8 JSON object; numbers that no double can hold; members written twice, at any depth;
+a key that differs from one of the protocol's by letter case only, wherever a case-blind reader (Go's) would take it
+for that key; ids that are not strings or integers. Top-level keys that JSON-RPC does not know are dropped. Keys of
+tool arguments are the tool's own and may differ by case.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Self, cast
+
+import msgspec
+
+from proxy import errors
+from proxy.wire.fault import WireFault
+from proxy.wire.structure import count_members, is_deeper_than, skeleton
+
+__all__ = ["DEFAULT_MAX_DEPTH", "Envelope", "EnvelopeKind", "WireFault", "encode", "parse_envelope"]
+
+DEFAULT_MAX_DEPTH = 64
+MAX_ID_CHARS = 256
+MAX_ID_BITS = 512
+MAX_METHOD_CHARS = 128
+
+_DECODER = msgspec.json.Decoder()
+_ENCODER = msgspec.json.Encoder()
+
+_ENVELOPE_KEYS = ("jsonrpc", "id", "method", "params", "result", "error")
+_PARAMS_KEYS = ("_meta", "name", "uri", "arguments", "ref", "cursor", "level", "task", "taskId", "notifications")
+_MRTR_KEYS = ("inputResponses", "requestState")
+_META_KEYS = tuple(
+    f"io.modelcontextprotocol/{key}" for key in ("protocolVersion", "clientCapabilities", "clientInfo", "logLevel")
+)
+_NESTED_KEYS = {
+    "_meta": (*_META_KEYS, "progressToken", "traceparent", "tracestate", "baggage"),
+    "ref": ("type", "name", "uri"),
+    "notifications": ("taskIds", "resourceSubscriptions"),
+    "task": ("ttl",),
+}
+
+_FOREIGN_ENCODINGS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00")
+
+
+def _by_fold(keys: tuple[str, ...]) -> dict[str, str]:
+    return {key.casefold(): key for key in keys}
+
+
+_FOLDED_ENVELOPE = _by_fold(_ENVELOPE_KEYS)
+_FOLDED_PARAMS = _by_fold((*_PARAMS_KEYS, *_MRTR_KEYS))
+_FOLDED_NESTED = {name: _by_fold(keys) for name, keys in _NESTED_KEYS.items()}
+
+
+class EnvelopeKind(StrEnum):
+    REQUEST = "request"
+    NOTIFICATION = "notification"
+    RESPONSE = "response"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message of known shape. `message` holds known keys only; `params` is the object inside it, or None.
+
+    Both are to be read, not changed: whoever rewrites parameters takes `with_params`.
+    """
+
+    kind: EnvelopeKind
+    id: int | str | None
+    method: str | None
+    params: dict[str, Any] | None
+    message: dict[str, Any]
+
+    def encoded(self) -> bytes:
+        """Return the bytes to forward."""
+        return _ENCODER.encode(self.message)
+
+    def with_params(self, params: dict[str, Any]) -> Self:
+        """Return the same message with other parameters."""
+        return replace(self, params=params, message={**self.message, "params": params})
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """Serialise a decoded message, compact, integers of any size intact."""
+    return _ENCODER.encode(message)
+
+
+def parse_envelope(
+    body: bytes, *, max_depth: int = DEFAULT_MAX_DEPTH, max_bytes: int | None = None
+) -> Envelope | WireFault:
+    """Return the message in a POST body, or what is wrong with it; no bytes make it raise.
+
+    `max_depth` counts nested arrays and objects, the message itself being the first.
+    """
+    if max_bytes is not None and len(body) > max_bytes:
+        return WireFault("wire.size", 413, errors.INVALID_REQUEST, f"the body exceeds {max_bytes} bytes")
+    decoded = _decode(body)
+    if isinstance(decoded, WireFault):
+        return decoded
+    if isinstance(decoded, list):
+        return _invalid("wire.batch", "a batch of messages is not accepted, send them one by one")
+    if not isinstance(decoded, dict):
+        return _invalid("wire.not_object", "the body must be one JSON-RPC object")
+    found = cast("dict[str, Any]", decoded)
+    fault = _structural_fault(body, found, max_depth) or _key_fault(found)
+    if fault is not None:
+        return replace(fault, id=_readable_id(found))
+    envelope = _envelope(found)
+    return replace(envelope, id=_readable_id(found)) if isinstance(envelope, WireFault) else envelope
+
+
+def _invalid(code: str, message: str) -> WireFault:
+    return WireFault(code, 400, errors.INVALID_REQUEST, message)
+
+
+def _unparsable(code: str, message: str) -> WireFault:
+    return WireFault(code, 400, errors.PARSE_ERROR, message)
+
+
+def _decode(body: bytes) -> object:
+    try:
+        return _DECODER.decode(body)
+    except UnicodeDecodeError:
+        return _unparsable("wire.encoding", "the body is not valid UTF-8")
+    except RecursionError:
+        return _invalid("wire.depth", "the body nests too deep")
+    except msgspec.ValidationError:
+        return _unparsable("wire.number", "a number is out of range")
+    except msgspec.DecodeError as error:
+        if body.startswith(_FOREIGN_ENCODINGS) or body[1:2] == b"\0":
+            return _unparsable("wire.encoding", "the body must be UTF-8 without a byte order mark")
+        return _unparsable("wire.json", f"the body is not JSON: {error}")
+
+
+def _structural_fault(body: bytes, found: dict[str, Any], max_depth: int) -> WireFault | None:
+    bones = skeleton(body)
+    if is_deeper_than(bones, max_depth):
+        return _invalid("wire.depth", f"the body nests deeper than {max_depth} levels")
+    if count_members(bones) != count_members(skeleton(_ENCODER.encode(found))):
+        return _invalid("wire.duplicate_key", "an object in the body has the same key twice")
+    return None
+
+
+def _key_fault(found: dict[str, Any]) -> WireFault | None:
+    fault = _case_fault(found, _FOLDED_ENVELOPE)
+    params = found.get("params")
+    if fault is not None or not isinstance(params, dict):
+        return fault
+    inner = cast("dict[str, Any]", params)
+    fault = _case_fault(inner, _FOLDED_PARAMS)
+    for name, folded in _FOLDED_NESTED.items():
+        nested = inner.get(name)
+        if fault is None and isinstance(nested, dict):
+            fault = _case_fault(cast("dict[str, Any]", nested), folded)
+    return fault
+
+
+def _case_fault(found: dict[str, Any], folded: dict[str, str]) -> WireFault | None:
+    for key in found:
+        known = folded.get(key.casefold(), key)
+        if known != key:
+            return _invalid("wire.key_case", f"{known!r} is written in other letters")
+    return None
+
+
+def _readable_id(found: dict[str, Any]) -> int | str | None:
+    value = found.get("id")
+    return value if _is_id(value) else None
+
+
+def _is_id(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= MAX_ID_CHARS
+    return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= MAX_ID_BITS
+
+
+def _envelope(found: dict[str, Any]) -> Envelope | WireFault:
+    if found.get("jsonrpc") != "2.0":
+        return _invalid("wire.version", 'jsonrpc must be "2.0"')
+    if "id" in found and not _is_id(found["id"]):
+        return _invalid("wire.id", f"an id is a string of at most {MAX_ID_CHARS} characters or an integer")
+    if "method" not in found:
+        return _response(found)
+    if "result" in found or "error" in found:
+        return _invalid("wire.mixed", "a message has either a method, or a result or error")
+    return _call(found)
+
+
+def _call(found: dict[str, Any]) -> Envelope | WireFault:
+    method, params = found["method"], found.get("params")
+    if not isinstance(method, str) or not method.isprintable() or not 0 < len(method) <= MAX_METHOD_CHARS:
+        return _invalid("wire.method_name", f"a method is a printable string of 1 to {MAX_METHOD_CHARS} characters")
+    if "params" in found and not isinstance(params, dict):
+        return _invalid("wire.params", "params must be an object")
+    if "id" not in found and not method.startswith("notifications/"):
+        return _invalid("wire.id", f"{method} is a request and needs an id")
+    kind = EnvelopeKind.REQUEST if "id" in found else EnvelopeKind.NOTIFICATION
+    return Envelope(kind, found.get("id"), method, params, _known(found))
+
+
+def _response(found: dict[str, Any]) -> Envelope | WireFault:
+    if ("result" in found) == ("error" in found):
+        return _invalid("wire.mixed", "a message has a method, or else exactly one of result and error")
+    if not isinstance(found.get("result", found.get("error")), dict):
+        return _invalid("wire.response", "result and error are objects")
+    if "id" not in found:
+        return _invalid("wire.id", "a response needs the id of its request")
+    if "params" in found:
+        return _invalid("wire.mixed", "a response has no params")
+    return Envelope(EnvelopeKind.RESPONSE, found["id"], None, None, _known(found))
+
+
+def _known(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: found[key] for key in _ENVELOPE_KEYS if key in found}

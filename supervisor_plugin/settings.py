@@ -1,0 +1,51 @@
+"""What the listener and the launcher are told by their environment; with `launch.py` its only reader in this package."""
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from supervisor_plugin.paths import Paths
+
+
+class SettingsError(Exception):
+    """The environment does not say what is needed; the message names the variable and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the fleet's files are and how this host is called; `dsn()` reads the database address when it is needed."""
+
+    paths: Paths
+    instance: str
+    host: str
+    _address: str = field(default="", repr=False)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read POSTERN_STATE_DIR, POSTERN_REGISTRY, POSTERN_FLEET, POSTERN_HOST, POSTERN_DSN_FILE and DATABASE_URL."""
+        dsn_file = environ.get("POSTERN_DSN_FILE")
+        paths = Paths(
+            state=Path(environ.get("POSTERN_STATE_DIR", ".postern")).absolute(),
+            registry=Path(environ.get("POSTERN_REGISTRY", "postern.yaml")).absolute(),
+            dsn_file=Path(dsn_file) if dsn_file else None,
+        )
+        return cls(
+            paths=paths,
+            instance=environ.get("POSTERN_FLEET", ""),
+            host=environ.get("POSTERN_HOST") or socket.gethostname(),
+            _address=environ.get("DATABASE_URL", ""),
+        )
+
+    def dsn(self) -> str:
+        """Return the database address: from the named file, else DATABASE_URL, else the embedded database's own file."""
+        file = self.paths.dsn_file
+        if file is None and self._address:
+            return self._address
+        file = file or self.paths.state / "dsn-owner"
+        try:
+            return file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(
+                f"no database: cannot read {file} ({error.strerror}); set DATABASE_URL or POSTERN_DSN_FILE"
+            ) from error

@@ -1,0 +1,100 @@
+"""An MCP server inside the test process that remembers every byte it was sent, so that a test can say: it saw nothing."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+TOOLS = ["echo", "write", "secret", "Echo"]
+
+
+def tool(name: str) -> dict[str, Any]:
+    """Return a tool's definition."""
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}, "additionalProperties": True}
+    return {"name": name, "description": f"The tool {name}", "inputSchema": schema, "annotations": {"readOnlyHint": True}}
+
+
+class Recorder:
+    """Listens on an ephemeral loopback port while used as a context manager; `seen` holds (method, headers, body)."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, list[tuple[str, str]], bytes]] = []
+        recorder = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_args: object) -> None:
+                """Stay silent."""
+
+            def _record(self) -> bytes:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                headers = [(name.lower(), value) for name, value in self.headers.items()]
+                recorder.seen.append((self.command, headers, body))
+                return body
+
+            def _send(self, status: int, body: bytes, **headers: str) -> None:
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                message = json.loads(self._record())
+                if "id" not in message:
+                    self._send(202, b"")
+                    return
+                more = {"mcp_session_id": f"upstream-{len(recorder.seen)}"} if message["method"] == "initialize" else {}
+                headers = [(n, v) for n, v in recorder.seen[-1][1]]
+                answer = {"jsonrpc": "2.0", "id": message["id"], "result": result_of(message, headers)}
+                self._send(200, json.dumps(answer).encode(), **more)
+
+            def do_GET(self) -> None:
+                self._record()
+                self._send(405, b"", allow="POST")
+
+            def do_DELETE(self) -> None:
+                self._record()
+                self._send(200, b"")
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+
+    def __enter__(self) -> "Recorder":
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def bodies(self) -> list[Any]:
+        """The JSON documents that arrived."""
+        return [json.loads(body) for _, _, body in self.seen if body]
+
+
+def result_of(message: dict[str, Any], headers: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return the result of one request; `echo` returns its arguments and the headers that came with it."""
+    modern = "io.modelcontextprotocol/protocolVersion" in message.get("params", {}).get("_meta", {})
+    base: dict[str, Any] = {"resultType": "complete"} if modern else {}
+    match message["method"]:
+        case "initialize":
+            info = {"name": "recorder", "version": "1"}
+            capabilities: dict[str, Any] = {"tools": {}}
+            return {"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": info}
+        case "tools/list":
+            listed = [tool(name) for name in TOOLS]
+            paging = {"ttlMs": 1000, "cacheScope": "public"} if modern else {}
+            return {**base, **paging, "tools": listed, "nextCursor": "more"}
+        case "tools/call":
+            text = json.dumps({"arguments": message["params"].get("arguments"), "headers": headers})
+            return {**base, "content": [{"type": "text", "text": text}]}
+        case _:
+            return base
