@@ -37,6 +37,7 @@ class Call:
     decision: Decision | None = None
     session: Session | None = None
     session_id: str | None = None
+    echo_id: int | str | None = None
     trace_id: str | None = None
     input: record.Payload | None = None
 
@@ -54,7 +55,7 @@ class Call:
     @property
     def rpc_id(self) -> int | str | None:
         """The id of the JSON-RPC request, where there is one."""
-        return self.envelope.id if self.envelope is not None else None
+        return self.envelope.id if self.envelope is not None else self.echo_id
 
     @property
     def method(self) -> str | None:

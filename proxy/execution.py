@@ -13,6 +13,7 @@ from proxy.call import Call
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Header
 from proxy.listing import visible_only
+from proxy.rebuild import SessionLostError, is_lost
 from proxy.relay import (
     BrokenAnswerError,
     Reply,
@@ -62,6 +63,7 @@ class Office(Protocol):
     async def record(self, exchange: Exchange | None, call: Call, outcome: Outcome) -> bool: ...
     async def open_session(self, call: Call, upstream_id: str, message: dict[str, object]) -> Session: ...
     async def close_session(self, call: Call) -> None: ...
+    async def rebuild_session(self, call: Call) -> Session: ...
 
 
 class Execution:
@@ -96,6 +98,8 @@ class Execution:
             await self._fail(Status.FAILED, Refusal("upstream.broken_answer", 502, errors.BAD_GATEWAY, str(error)))
         except SessionStoreUnavailableError as error:
             await self._fail(Status.FAILED, Refusal("session.store", 503, errors.UNAVAILABLE, str(error)))
+        except SessionLostError as error:
+            await self._fail(Status.FAILED, Refusal("session.lost", 404, errors.SESSION_UNKNOWN, str(error)))
         except asyncio.CancelledError:
             await asyncio.shield(self._interrupt())
             raise
@@ -127,8 +131,16 @@ class Execution:
         return self._call.era is Era.MODERN or self._call.is_long_lived
 
     async def _converse(self) -> Reply:
-        call = self._call
+        """Send and read; once more where the server had lost the session and has it again."""
         self._sent_ns = perf_counter_ns()
+        reply = await self._attempt()
+        if self._call.session is not None and is_lost(reply.status, reply.message):
+            self._call.session = await self._office.rebuild_session(self._call)
+            reply = await self._attempt()
+        return reply
+
+    async def _attempt(self) -> Reply:
+        call = self._call
         body = call.envelope.encoded() if call.envelope is not None else b""
         response = await self._office.upstream(call).send(call.http_method.encode(), self._outgoing(), body)
         async with response:

@@ -18,6 +18,7 @@ from proxy.call import Call
 from proxy.errors import UNAVAILABLE, Refusal
 from proxy.exchange import Exchange, Header
 from proxy.execution import Execution
+from proxy.rebuild import Rebuilder, SessionLostError
 from proxy.roads import BridgeTokenMissingError, Road
 from proxy.routes import Route
 from proxy.sessions import Session, Sessions
@@ -42,6 +43,7 @@ class Executor:
         self._audit = audit
         self._roads = roads
         self._sessions = sessions
+        self._rebuilder = Rebuilder(sessions)
         self.payload_bytes = payload_bytes
         self.in_flight = 0
 
@@ -117,6 +119,14 @@ class Executor:
         )
         call.session_id = session.id
         return session
+
+    async def rebuild_session(self, call: Call) -> Session:
+        """Open the upstream session of the call again; raise `SessionLostError` where that is off or fails."""
+        assert call.session is not None  # noqa: S101 -- only sessions get lost
+        if call.server is not None and call.server.sessions.rebuild and call.http_method != "DELETE":
+            return await self._rebuilder.rebuild(call.session, self.upstream(call), self.credentials(call))
+        await self._sessions.end(call.session, "lost")
+        raise SessionLostError("the server has lost this session, and it cannot be rebuilt: initialize again")
 
     async def close_session(self, call: Call) -> None:
         """The client has ended its session."""

@@ -131,6 +131,7 @@ async def _read(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
     if exchange.method == "POST":
         envelope = parse_envelope(body, max_depth=limits.depth)
         if isinstance(envelope, WireFault):
+            call.echo_id = envelope.id
             return _refusal_of(envelope)
         call.envelope = envelope
         call.input = snapshot(envelope.params, body, route.redact_input(call), route.payload_bytes)

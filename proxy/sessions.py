@@ -4,10 +4,11 @@ A session is never authentication. Another principal's or server's id is answere
 """
 
 import json
+import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
@@ -21,8 +22,9 @@ from registry.models import Server
 SESSION_HEADER = b"mcp-session-id"
 CHANNEL = "postern_sessions"
 _REMEMBERED = 10_000
-_TOUCH_EVERY_S = 10.0
+_TRUSTED_S = 30.0
 _MAX_ID_CHARS = 128
+DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
 UNKNOWN = Refusal("session.unknown", 404, errors.SESSION_UNKNOWN, "unknown session: initialize again without an id")
 MISSING = Refusal("session.missing", 400, errors.INVALID_REQUEST, "the Mcp-Session-Id header is missing")
@@ -59,52 +61,57 @@ class Sessions:
         """Return the caller's open session on this server, or None."""
         if len(session_id) > _MAX_ID_CHARS:
             return None
-        known = self._known.get(session_id)
-        if known is None or known[1] < self._clock() - server.sessions.idle_s:
-            session = await self._load(session_id, server)
-        else:
-            session = known[0]
-        if session is None or session.server != server.name or session.owner != owner_of(identity):
+        loaded, at = self._known.get(session_id, (None, -math.inf))
+        if at < self._clock() - min(_TRUSTED_S, server.sessions.idle_s):
+            loaded = await self._load(session_id, server)
+        if loaded is None or loaded.server != server.name or loaded.owner != owner_of(identity):
             return None
-        self._remember(session)
         self._active.add(session_id)
-        return session
+        return loaded
+
+    async def reload(self, session: Session) -> Session | None:
+        """Return the session as PostgreSQL knows it now; another replica may have rebuilt or closed it."""
+        row = await self._ask("find_session", session.id, None)
+        return _session_of(row) if row is not None else None
+
+    async def rebind(self, session: Session, upstream_id: str) -> Session:
+        """Bind the session to a new upstream one; whoever comes second gets the first one's binding."""
+        row = await self._ask("rebind_session", session.id, upstream_id, session.generation)
+        if row is None:
+            raise SessionStoreUnavailableError("the session was closed while it was rebuilt")
+        bound = replace(session, upstream_id=row["upstream_id"], generation=row["generation"])
+        self._remember(bound)
+        return bound
+
+    async def _ask(self, statement: str, *arguments: object) -> Any:
+        try:
+            return await self._pool.fetchrow(self._sql[statement], *arguments)
+        except DATABASE_AWAY as error:
+            raise SessionStoreUnavailableError(f"sessions cannot be read or kept: {error}") from error
 
     async def _load(self, session_id: str, server: Server) -> Session | None:
-        try:
-            row = await self._pool.fetchrow(self._sql["find_session"], session_id, server.sessions.idle_s)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            raise SessionStoreUnavailableError(f"sessions cannot be read: {error}") from error
-        return _session_of(row) if row is not None else None
+        row = await self._ask("find_session", session_id, server.sessions.idle_s)
+        if row is None:
+            self.forget(session_id)
+            return None
+        session = _session_of(row)
+        self._remember(session)
+        return session
 
     async def create(
         self, server: Server, identity: Identity, upstream_id: str, version: str, initialize: dict[str, object]
     ) -> Session:
         """Keep a new session; durable on return."""
         session = Session(secrets.token_urlsafe(24), server.name, owner_of(identity), upstream_id, version, initialize)
-        try:
-            await self._pool.execute(
-                self._sql["create_session"],
-                session.id,
-                server.name,
-                *session.owner,
-                upstream_id,
-                version,
-                json.dumps(initialize),
-                server.sessions.absolute_s,
-            )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            raise SessionStoreUnavailableError(f"the session cannot be kept: {error}") from error
+        kept = (upstream_id, version, json.dumps(initialize), server.sessions.absolute_s)
+        await self._ask("create_session", session.id, server.name, *session.owner, *kept)
         self._remember(session)
         return session
 
     async def end(self, session: Session, status: str = "closed") -> None:
         """Close a session; from now on its id is unknown."""
         self.forget(session.id)
-        try:
-            await self._pool.execute(self._sql["end_session"], session.id, status)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            raise SessionStoreUnavailableError(f"the session cannot be closed: {error}") from error
+        await self._ask("end_session", session.id, status)
 
     def forget(self, session_id: str) -> None:
         """Look it up again the next time: it changed."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_plugin.up.environments import Environment, EnvironmentError_, ensure
+from supervisor_plugin.up.environments import Environment, InstallError, ensure
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,7 +21,7 @@ def install(name: str) -> Path:
     environment = _environment(name)
     try:
         asyncio.run(ensure(environment, lambda *_: None))
-    except EnvironmentError_ as error:
+    except InstallError as error:
         pytest.fail(f"{name} cannot be installed: {error}")
     return environment.directory
 

@@ -187,7 +187,8 @@ def _envelope(found: dict[str, Any]) -> Envelope | WireFault:
 
 
 def _call(found: dict[str, Any]) -> Envelope | WireFault:
-    method, params = found["method"], found.get("params")
+    method: object = found["method"]
+    params: object = found.get("params")
     if not isinstance(method, str) or not method.isprintable() or not 0 < len(method) <= MAX_METHOD_CHARS:
         return _invalid("wire.method_name", f"a method is a printable string of 1 to {MAX_METHOD_CHARS} characters")
     if "params" in found and not isinstance(params, dict):
@@ -195,7 +196,7 @@ def _call(found: dict[str, Any]) -> Envelope | WireFault:
     if "id" not in found and not method.startswith("notifications/"):
         return _invalid("wire.id", f"{method} is a request and needs an id")
     kind = EnvelopeKind.REQUEST if "id" in found else EnvelopeKind.NOTIFICATION
-    return Envelope(kind, found.get("id"), method, params, _known(found))
+    return Envelope(kind, found.get("id"), method, cast("dict[str, Any] | None", params), _known(found))
 
 
 def _response(found: dict[str, Any]) -> Envelope | WireFault:

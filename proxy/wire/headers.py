@@ -1,0 +1,147 @@
+"""Headers: those that mirror the body are checked against it, and one table says which may pass, either way.
+
+What the table does not name is dropped: hop-by-hop headers and those that `Connection` names, cookies, credentials,
+forwarding and identity headers, Host, lengths and encodings. A session id is not in it, because ours and the
+upstream's are never the same.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+from proxy import errors
+from proxy.wire.era import VERSION_HEADER, Era
+from proxy.wire.fault import WireFault
+from proxy.wire.header_value import decode_value
+from proxy.wire.jsonrpc import Envelope, EnvelopeKind
+from proxy.wire.params import PREFIX, ParamHeader, param_mismatch
+
+Header = tuple[bytes, bytes]
+
+METHOD_HEADER = b"mcp-method"
+NAME_HEADER = b"mcp-name"
+
+NAMED_BY = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
+"""The parameter that `Mcp-Name` mirrors, by method."""
+
+_REQUEST_COMMON = frozenset({b"accept", b"user-agent", b"traceparent", b"tracestate", b"baggage", VERSION_HEADER})
+REQUEST_HEADERS = {
+    Era.LEGACY: _REQUEST_COMMON | {b"last-event-id"},
+    Era.MODERN: _REQUEST_COMMON | {METHOD_HEADER, NAME_HEADER},
+}
+RESPONSE_HEADERS = frozenset({b"content-type", b"retry-after", b"allow", b"x-accel-buffering", VERSION_HEADER})
+
+_JSON = re.compile(rb'[ \t]*application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE)
+_RESTRICTING = frozenset({b"no-store", b"no-cache", b"no-transform", b"private", b"must-revalidate", b"max-age=0"})
+
+
+def check_headers(
+    headers: Sequence[Header], envelope: Envelope, era: Era, declared: Sequence[ParamHeader] = ()
+) -> WireFault | None:
+    """Return what is wrong between the headers of a POST, names in lower case, and its body; None if nothing is.
+
+    `declared` comes from `declared_params` of the schema of the tool that is called.
+    """
+    wrong = _content_fault(headers, envelope.id)
+    if wrong is not None or era is Era.LEGACY:
+        return wrong
+    wrong = _method_fault(headers, envelope) or _name_fault(headers, envelope)
+    return wrong or check_params(headers, envelope, declared)
+
+
+def check_params(headers: Sequence[Header], envelope: Envelope, declared: Sequence[ParamHeader]) -> WireFault | None:
+    """Return what is wrong between `mcp-param-*` headers and the arguments of a modern call; None if nothing is."""
+    arguments: object = envelope.params.get("arguments") if envelope.params is not None else None
+    known = cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else {}
+    message = param_mismatch(headers, known, declared)
+    return _fault("wire.header_mismatch", message, envelope.id) if message is not None else None
+
+
+def to_upstream(headers: Iterable[Header], era: Era) -> list[Header]:
+    """Return the request headers that may go upstream; the content type is ours, as the bytes are."""
+    passing = REQUEST_HEADERS[era]
+    nominated = _nominated(headers)
+    kept: list[Header] = []
+    for name, value in headers:
+        if name in nominated:
+            continue
+        if name in passing or (era is Era.MODERN and name.startswith(PREFIX)):
+            kept.append((name, value))
+        elif name == b"content-type":
+            kept.append((b"content-type", b"application/json"))
+    return kept
+
+
+def to_client(headers: Iterable[Header]) -> list[Header]:
+    """Return the response headers that may come back; caching only where it restricts."""
+    nominated = _nominated(headers)
+    return [
+        (name, value)
+        for name, value in headers
+        if (name in RESPONSE_HEADERS or (name == b"cache-control" and _restricts(value))) and name not in nominated
+    ]
+
+
+def _nominated(headers: Iterable[Header]) -> frozenset[bytes]:
+    """Names that `Connection` declares hop-by-hop (RFC 9110 §7.6.1)."""
+    values = [value for name, value in headers if name == b"connection"]
+    return frozenset(token.strip().lower() for value in values for token in value.split(b","))
+
+
+def _restricts(value: bytes) -> bool:
+    return all(token.strip().lower() in _RESTRICTING for token in value.split(b","))
+
+
+def _content_fault(headers: Sequence[Header], rpc_id: int | str | None) -> WireFault | None:
+    types = [value for name, value in headers if name == b"content-type"]
+    if len(types) != 1 or _JSON.fullmatch(types[0]) is None:
+        message = "the Content-Type of a message is application/json"
+        return WireFault("wire.content_type", 415, errors.INVALID_REQUEST, message, rpc_id)
+    if any(name == b"content-encoding" and value.strip().lower() != b"identity" for name, value in headers):
+        message = "a compressed body is not accepted"
+        return WireFault("wire.content_encoding", 415, errors.INVALID_REQUEST, message, rpc_id)
+    return None
+
+
+def _method_fault(headers: Sequence[Header], envelope: Envelope) -> WireFault | None:
+    values = _values(headers, METHOD_HEADER)
+    if not values and envelope.kind is EnvelopeKind.NOTIFICATION:
+        return None
+    return _mirror_fault("Mcp-Method", [value.decode("latin-1") for value in values], envelope.method, envelope.id)
+
+
+def _name_fault(headers: Sequence[Header], envelope: Envelope) -> WireFault | None:
+    values = _values(headers, NAME_HEADER)
+    key = NAMED_BY.get(envelope.method or "")
+    named = envelope.params.get(key) if key is not None and envelope.params is not None else None
+    if named is None:
+        message = "Mcp-Name header has no counterpart in the request body"
+        return _fault("wire.header_mismatch", message, envelope.id) if values else None
+    return _mirror_fault("Mcp-Name", [decode_value(value) for value in values], named, envelope.id)
+
+
+def _values(headers: Sequence[Header], wanted: bytes) -> list[bytes]:
+    return [value.strip(b" \t") for name, value in headers if name == wanted]
+
+
+def _mirror_fault(
+    header: str, values: Sequence[str | None], expected: object, rpc_id: int | str | None
+) -> WireFault | None:
+    if not values:
+        return _fault("wire.header_missing", f"{header} header is missing", rpc_id)
+    if len(values) > 1:
+        return _fault("wire.header_duplicate", f"{header} header appears more than once", rpc_id)
+    if values[0] is None or values[0] != expected:
+        return _fault("wire.header_mismatch", f"{header} header does not match the request body", rpc_id)
+    return None
+
+
+def _fault(code: str, message: str, rpc_id: int | str | None) -> WireFault:
+    return WireFault(code, 400, errors.HEADER_MISMATCH, message, rpc_id)
