@@ -42,7 +42,9 @@ class Call:
     input: record.Payload | None = None
 
     @classmethod
-    def arrive(cls, server_name: str, http_method: str, headers: tuple[tuple[bytes, bytes], ...], remote: str) -> "Call":
+    def arrive(
+        cls, server_name: str, http_method: str, headers: tuple[tuple[bytes, bytes], ...], remote: str
+    ) -> "Call":
         """A request has arrived just now."""
         now = datetime.now(UTC)
         return cls(server_name, http_method, headers, remote, now, execution_id(now))
@@ -50,7 +52,9 @@ class Call:
     def late(self) -> "Call":
         """Return the same caller's record of an answer that arrives on another stream than its request's."""
         now = datetime.now(UTC)
-        return replace(self, started=now, execution_id=execution_id(now), begun_ns=perf_counter_ns(), envelope=None, input=None)
+        return replace(
+            self, started=now, execution_id=execution_id(now), begun_ns=perf_counter_ns(), envelope=None, input=None
+        )
 
     @property
     def rpc_id(self) -> int | str | None:

@@ -13,7 +13,9 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 class Door:
     """Knows by which names clients may call us, and from which origins browsers may."""
 
-    def __init__(self, public_url: str, allowed_hosts: Sequence[str], allowed_origins: Sequence[str], port: int) -> None:
+    def __init__(
+        self, public_url: str, allowed_hosts: Sequence[str], allowed_origins: Sequence[str], port: int
+    ) -> None:
         public = urlsplit(public_url)
         hosts = {public.netloc.lower(), *(host.lower() for host in allowed_hosts)}
         if public.hostname in {"localhost", "127.0.0.1", "::1"}:

@@ -2,8 +2,8 @@
 
 Refusal                         a value, never an exception: code, HTTP status, JSON-RPC code, sentence
 ├── wire.*       400 …          the request itself is not acceptable            (proxy/wire)
-├── auth.*       401            no credential, or one that proves nothing       (proxy/auth)
-├── authz.*      403 404        proven, but not allowed                         (proxy/authorize)
+├── auth.*       400 401 403 503  no credential, or one that proves nothing     (proxy/auth/codes)
+├── authz.*      200 … 404      proven, but not allowed                         (proxy/authorize/decision)
 ├── session.*    400 404        the legacy session is not the caller's          (proxy/sessions)
 ├── route.*      404 503        no such server, or it cannot be reached now     (proxy/pipeline)
 ├── audit.*      503            the row cannot be made durable                  (proxy/executor)
@@ -36,7 +36,8 @@ class Refusal:
     """Why a request is not answered as asked.
 
     `code` is stable and documented in docs/problems.md; `reason` is the sentence that the row and the caller get;
-    `headers` (lower-case names) go to the client, e.g. the RFC 6750 challenge or Retry-After.
+    `headers` (lower-case names) go to the client, e.g. the RFC 6750 challenge or Retry-After. `told` are the code and
+    sentence for the caller where it must not learn the row's (SPEC R7).
     """
 
     code: str
@@ -45,3 +46,8 @@ class Refusal:
     reason: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
     data: dict[str, object] | None = field(default=None)
+    told: tuple[str, str] | None = None
+
+    def answer(self) -> tuple[str, str]:
+        """Return the code and the sentence that the caller gets."""
+        return self.told or (self.code, self.reason)

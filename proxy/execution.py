@@ -1,7 +1,7 @@
 """One admitted request: to the server and back, its row committed before its answer is released."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import Protocol
 
@@ -91,9 +91,10 @@ class Execution:
         except StreamEndedError as ended:
             await self._end_stream(str(ended))
         except UpstreamTimeout as error:
-            await self._fail(Status.TIMEOUT, Refusal(error.code, 504, errors.TIMED_OUT, str(error)))
+            refusal = Refusal(error.code, 504, errors.TIMED_OUT, str(error))
+            await self._fail(Status.TIMEOUT, refusal, reached=error.sent)
         except UpstreamError as error:
-            await self._fail(Status.FAILED, _refusal_of(error, self._route))
+            await self._fail(Status.FAILED, _refusal_of(error, self._route), reached=error.sent)
         except BrokenAnswerError as error:
             await self._fail(Status.FAILED, Refusal("upstream.broken_answer", 502, errors.BAD_GATEWAY, str(error)))
         except SessionStoreUnavailableError as error:
@@ -239,7 +240,6 @@ class Execution:
     async def _settle(self, reply: Reply) -> None:
         """Commit the row, then release the answer."""
         call = self._call
-        upstream_us = (perf_counter_ns() - self._sent_ns) // 1000
         output = self._snapshot(reply.message, reply.body) if reply.message is not None else None
         self._shape(reply)
         verdict = judge(reply.message, reply.status)
@@ -251,7 +251,7 @@ class Execution:
             reply.status,
             output=output,
             error=verdict.error,
-            upstream_us=upstream_us,
+            upstream_us=self._upstream_us(),
             events=self._events or None,
         )
         if call.http_method == "DELETE" and (reply.status < 300 or reply.status == 404):
@@ -288,10 +288,10 @@ class Execution:
         await self._exchange.write(reply.body)
         await self._exchange.close()
 
-    async def _fail(self, status: Status, refusal: Refusal) -> None:
-        """The server did not answer as it must: record it and say so."""
+    async def _fail(self, status: Status, refusal: Refusal, *, reached: bool = True) -> None:
+        """The server did not answer as it must: record it and say so. `reached`: it may have seen the request."""
         call = self._call
-        upstream_us = (perf_counter_ns() - self._sent_ns) // 1000
+        upstream_us = self._upstream_us() if reached else None
         outcome = call.outcome(
             status, refusal.code, refusal.reason, refusal.status, error=refusal.reason, upstream_us=upstream_us
         )
@@ -308,7 +308,14 @@ class Execution:
     async def _interrupt(self) -> None:
         """The drain's budget is used up: the request ends here."""
         reason = "the proxy was stopped before the answer"
-        outcome = self._call.outcome(Status.INTERRUPTED, "proxy.drained", reason, 503, events=self._events or None)
+        outcome = self._call.outcome(
+            Status.INTERRUPTED,
+            "proxy.drained",
+            reason,
+            503,
+            upstream_us=self._upstream_us(),
+            events=self._events or None,
+        )
         if await self._office.record(None, self._call, outcome) and self._opened:
             await self._exchange.close()
 
@@ -317,15 +324,28 @@ class Execution:
         long_lived = self._call.is_long_lived
         status = Status.SUCCESS if long_lived else Status.CANCELLED
         reason = "the client closed the stream" if long_lived else "the client left before the answer"
-        outcome = self._call.outcome(status, "client.left", reason, 499, events=self._events or None)
+        outcome = self._call.outcome(
+            status, "client.left", reason, 499, upstream_us=self._upstream_us(), events=self._events or None
+        )
         await self._office.record(None, self._call, outcome)
 
     async def _end_stream(self, reason: str) -> None:
-        outcome = self._call.outcome(Status.SUCCESS, "stream.ended", reason, self._status, events=self._events or None)
+        outcome = self._call.outcome(
+            Status.SUCCESS,
+            "stream.ended",
+            reason,
+            self._status,
+            upstream_us=self._upstream_us(),
+            events=self._events or None,
+        )
         if not self._opened:
             await self._open()
         await self._office.record(None, self._call, outcome)
         await self._exchange.close()
+
+    def _upstream_us(self) -> int | None:
+        """How long the server has had the request; None if it was not handed over."""
+        return (perf_counter_ns() - self._sent_ns) // 1000 if self._sent_ns else None
 
     def _snapshot(self, message: dict[str, object], whole: bytes) -> Payload:
         shown = message.get("result", message.get("error"))
@@ -347,6 +367,3 @@ def _refusal_of_status(status: int) -> Refusal:
 
 def _nothing() -> None:
     """Nobody watches."""
-
-
-Unwatch = Callable[[], None]

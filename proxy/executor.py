@@ -109,8 +109,8 @@ class Executor:
 
     async def open_session(self, call: Call, upstream_id: str, message: dict[str, object]) -> Session:
         """Keep the session that an initialize has opened; durable on return."""
-        assert call.server is not None  # noqa: S101 -- an admitted call has passed these steps
-        assert call.identity is not None  # noqa: S101
+        assert call.server is not None
+        assert call.identity is not None
         result = message.get("result")
         version = result.get("protocolVersion") if isinstance(result, dict) else None
         params = call.envelope.params if call.envelope is not None else None
@@ -122,7 +122,7 @@ class Executor:
 
     async def rebuild_session(self, call: Call) -> Session:
         """Open the upstream session of the call again; raise `SessionLostError` where that is off or fails."""
-        assert call.session is not None  # noqa: S101 -- only sessions get lost
+        assert call.session is not None
         if call.server is not None and call.server.sessions.rebuild and call.http_method != "DELETE":
             return await self._rebuilder.rebuild(call.session, self.upstream(call), self.credentials(call))
         await self._sessions.end(call.session, "lost")

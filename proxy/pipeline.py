@@ -1,7 +1,7 @@
 """The way of a request up to the executor: each step admits or refuses, and a refusal is a value.
 
-    route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶ room       then  executor.execute
-        └──────┴───────┴───────┴─────────┴───────────┴─────────┴──────▶  executor.refuse
+route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶ room       then  executor.execute
+    └──────┴───────┴───────┴─────────┴───────────┴─────────┴──────▶  executor.refuse
 """
 
 from collections.abc import Mapping

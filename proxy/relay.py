@@ -7,7 +7,7 @@ import msgspec
 
 from proxy.exchange import Header
 from proxy.upstream.response import UpstreamResponse
-from proxy.wire.sse import SseEvent, SseParser
+from proxy.wire.sse import SseError, SseEvent, SseParser
 
 _DECODER = msgspec.json.Decoder()
 _MAX_EVENT_BYTES = 16_777_216
@@ -73,9 +73,14 @@ async def read_json(response: UpstreamResponse, limit: int, rpc_id: int | str | 
 async def events(response: UpstreamResponse) -> AsyncIterator[SseEvent]:
     """Yield the events of a stream as they come; their bytes are untouched."""
     parser = SseParser(_MAX_EVENT_BYTES)
-    async for chunk in response:
-        for event in parser.feed(chunk):
+    try:
+        async for chunk in response:
+            for event in parser.feed(chunk):
+                yield event
+        for event in parser.finish():
             yield event
+    except SseError as error:
+        raise BrokenAnswerError(f"the server's event stream is broken: {error}") from error
 
 
 def message_of(event: SseEvent) -> dict[str, object] | None:

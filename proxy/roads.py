@@ -1,13 +1,16 @@
 """The roads to the servers: one connection pool each, and what the proxy itself presents there."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 
 from proxy.exchange import Header
 from proxy.upstream import UpstreamLimits, UpstreamPool, UpstreamTarget
 from registry.models import Server
 
 BRIDGE_HEADER = b"x-postern-bridge"
+_RETIRE_POLL_S = 0.2
 
 
 class BridgeTokenMissingError(Exception):
@@ -41,6 +44,7 @@ class Road:
     def __init__(self, server: Server, credentials: Sequence[Header], state_dir: Path) -> None:
         self.pool = UpstreamPool(target_of(server), limits_of(server))
         self._credentials = tuple(credentials)
+        self._total_s = server.timeouts.total_s
         is_bridged = server.type == "internal" and server.transport == "stdio"
         self._token_file = state_dir / "bridge" / f"{server.name}.token" if is_bridged else None
         self._token: bytes | None = None
@@ -57,7 +61,16 @@ class Road:
         try:
             return path.read_bytes().strip()
         except OSError as error:
-            raise BridgeTokenMissingError(f"the server's bridge is not up yet ({path.name}: {error.strerror})") from error
+            raise BridgeTokenMissingError(
+                f"the server's bridge is not up yet ({path.name}: {error.strerror})"
+            ) from error
+
+    async def retire(self) -> None:
+        """Close once the requests under way have ended, or when they have had their whole time."""
+        deadline = monotonic() + self._total_s
+        while self.pool.stats().open > self.pool.stats().idle and monotonic() < deadline:
+            await asyncio.sleep(_RETIRE_POLL_S)
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Close the connections of this road."""

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from time import monotonic
+
+from registry.secrets import SecretReader
 
 from proxy.audit.reconcile import close_interrupted_forever
 from proxy.audit.writer import AuditWriter
@@ -23,7 +25,6 @@ from proxy.sessions import Sessions
 from proxy.settings import Settings
 from registry.database.pool import create_pool
 from registry.models import Fleet, Server
-from registry.secrets import SecretReader
 
 _ACTIVITY_S = 5.0
 
@@ -41,6 +42,7 @@ class Runtime:
         self._stack = AsyncExitStack()
         self._roads: dict[str, Road] = {}
         self._routes: dict[str, Route] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Runtime":
         try:
@@ -62,7 +64,9 @@ class Runtime:
         self.sessions = Sessions(self.pool, monotonic)
         self.board = ServiceBoard(self.pool)
         await self.board.refresh()
-        self._add_servers(fleet.enabled_servers())
+        for server in fleet.enabled_servers():
+            self._roads[server.name] = self._road(server)
+            self._routes[f"/{server.name}/mcp"] = self._route(fleet, server)
         self._stack.push_async_callback(self._close_roads)
         self.executor = Executor(self.audit, self._roads, self.sessions, fleet.audit.payload_bytes)
         listen_at = fleet.proxy
@@ -70,15 +74,34 @@ class Runtime:
         self.pipeline = Pipeline(self._routes, door, self.sessions, self.board, self.executor)
         await self._start_background()
 
-    def _add_servers(self, servers: Iterable[Server]) -> None:
-        for server in servers:
-            path = f"/{server.name}/mcp"
-            self._routes[path] = self._route(server)
-            credentials = [(h.name.lower().encode(), self._secrets.reveal(h.value)) for h in server.headers]
-            self._roads[server.name] = Road(server, credentials, self.settings.state_dir)
+    def apply(self, fleet: Fleet) -> list[str]:
+        """Run under a new fleet from now on; return the names of the servers whose section changed.
 
-    def _route(self, server: Server) -> Route:
-        fleet = self.fleet
+        Roads of unchanged servers stay open, so that a rotated key of one server drops no request of another. Every
+        door and policy is made anew: keys are read again, and permissions or agents may have changed.
+        """
+        before = {server.name: server for server in self.fleet.enabled_servers()}
+        after = {server.name: server for server in fleet.enabled_servers()}
+        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        roads = {
+            name: self._road(after[name]) for name in changed if name in after and _is_rerouted(before, after, name)
+        }
+        routes = {f"/{server.name}/mcp": self._route(fleet, server) for server in after.values()}
+        self.fleet = fleet
+        retired = [self._roads.pop(name) for name in before if name in roads or name not in after]
+        self._roads.update(roads)
+        self._routes.clear()
+        self._routes.update(routes)
+        for road in retired:
+            self._retiring.add(task := asyncio.create_task(road.retire()))
+            task.add_done_callback(self._retiring.discard)
+        return changed
+
+    def _road(self, server: Server) -> Road:
+        credentials = [(h.name.lower().encode(), self._secrets.reveal(h.value)) for h in server.headers]
+        return Road(server, credentials, self.settings.state_dir)
+
+    def _route(self, fleet: Fleet, server: Server) -> Route:
         auth = ServerAuth.build(fleet, server, self._secrets)
         policy = Policy.build(fleet, server)
         return Route(server, fleet.audience(server), auth, policy, fleet.audit.payload_bytes)
@@ -124,3 +147,22 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_rerouted(before: Mapping[str, Server], after: Mapping[str, Server], name: str) -> bool:
+    """Whether the way to the server changed, and not only its rules."""
+    old, new = before.get(name), after[name]
+    return old is None or _way(old) != _way(new)
+
+
+def _way(server: Server) -> tuple[object, ...]:
+    return (
+        server.type,
+        server.transport,
+        server.endpoint,
+        server.port,
+        server.path,
+        server.timeouts,
+        server.limits,
+        server.headers,
+    )

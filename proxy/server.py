@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import uvicorn
 import uvloop
+from registry.secrets import SecretReader
 
 from proxy.app import App
 from proxy.logs import configure_logging
@@ -23,7 +24,6 @@ from registry import gate
 from registry.database.errors import DatabaseError
 from registry.models import Fleet
 from registry.problems import render_text
-from registry.secrets import SecretReader
 
 _BACKLOG = 2048
 _KEEPALIVE_S = 75
@@ -53,7 +53,9 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}; see `proxy.port` in the registry") from error
+        raise StartError(
+            f"cannot listen on {host}:{port}: {error.strerror}; see `proxy.port` in the registry"
+        ) from error
     listener.listen(_BACKLOG)
     listener.setblocking(False)
     return listener
@@ -136,5 +138,3 @@ def command(only: str | None) -> None:
     except (SettingsError, StartError, DatabaseError) as error:
         click.echo(f"postern proxy: {error}", err=True)
         sys.exit(3)
-
-

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Seconds = Annotated[float, Field(gt=0, le=86_400, strict=False)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -64,7 +64,7 @@ class OAuth(Model):
     jwks: Jwks | None = None
     scopes: Strings = ()
     authorization_servers: Strings = ()
-    leeway_s: Annotated[float, Field(ge=0, le=300, strict=False)] = 30.0
+    leeway_s: Annotated[float, Field(ge=0, le=300)] = 30.0
 
 
 class RedactRule(Model):

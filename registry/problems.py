@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import PurePath
+from pathlib import Path
 from urllib.parse import quote
 
 MASK = "**********"
@@ -76,7 +76,7 @@ def in_file_order(problems: Iterable[Problem], files: Sequence[str] = ()) -> tup
 
 
 def render_text(problems: Sequence[Problem]) -> str:
-    """Return `file:line:col: CODE message`, the line with a caret, and the hint, for each finding; ends with a count."""
+    """Return `file:line:col: CODE message`, the line with a caret, and the hint of each finding; then a count."""
     if not problems:
         return ""
     blocks = [_block(problem) for problem in problems]
@@ -134,7 +134,7 @@ def _sarif_result(problem: Problem, rule_index: int) -> dict[str, object]:
 
 
 def _sarif_location(place: Place) -> dict[str, object]:
-    path = PurePath(place.file)
+    path = Path(place.file)
     uri = path.as_uri() if path.is_absolute() else quote(path.as_posix(), errors="surrogateescape")
     region = {"startLine": place.line, "startColumn": place.col}
     return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}

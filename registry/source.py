@@ -8,14 +8,14 @@ within bounded time, memory and depth.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import yaml
 from yaml import events as ev
 
 from registry.problems import Place, Problem, excerpt, quoted
 
-Data: TypeAlias = "None | bool | int | float | str | list[Data] | dict[str, Data]"
+Data: TypeAlias = "bool | int | float | str | list[Data] | dict[str, Data] | None"
 Pointer: TypeAlias = "tuple[str | int, ...]"
 
 MAX_BYTES = 4_194_304
@@ -28,7 +28,7 @@ _UNREADABLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 _LINE_BREAK = re.compile("\r\n|\r|\n")
-_WORDS: Mapping[str, None | bool] = {
+_WORDS: Mapping[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -79,7 +79,7 @@ class Source:
             if inner is None:
                 return place
             last = depth == len(pointer) - 1
-            at_key = isinstance(part, str) and (key or not last or isinstance(inner.data, dict | list))
+            at_key = isinstance(inner.data, dict | list) or (key and last)
             line, col = node.keys[part] if at_key and isinstance(part, str) else (inner.line, inner.col)
             node, place = inner, Place(self.file, line, col)
         return place
@@ -130,12 +130,11 @@ class _FatalError(Exception):
 
 @dataclass(slots=True)
 class _Frame:
-    """An open collection; `key` is the mapping key that waits for its value, `discarded` means it has no use for it."""
+    """An open collection; while a mapping `waits` for a value, `key` is its key, or None if the value has no use."""
 
     node: Node
     key: str | None = None
     waits: bool = False
-    discarded: bool = False
 
 
 class _Builder:
@@ -167,12 +166,14 @@ class _Builder:
             raise _FatalError
 
     def _syntax(self, error: yaml.YAMLError) -> None:
-        mark = getattr(error, "problem_mark", None)
-        context = getattr(error, "context", None)
-        reason = getattr(error, "problem", None) or "this cannot be read as YAML"
+        mark: yaml.Mark | None = getattr(error, "problem_mark", None)
+        start: yaml.Mark | None = getattr(error, "context_mark", None)
+        context: str | None = getattr(error, "context", None)
+        message: str = getattr(error, "problem", None) or "this cannot be read as YAML"
         line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        line = max(1, min(line, len(self._source.lines)))
-        message = f"{reason} ({context})" if context else str(reason)
+        if context:
+            began = f", which began on line {start.line + 1}" if start and start.line + 1 < line else ""
+            message = f"{message} ({context}{began})"
         hint = "look at indentation, quotes and brackets here and on the line above"
         self.problems.append(self._source.problem("YAML-SYNTAX", line, col, message, hint))
 
@@ -273,12 +274,7 @@ class _Builder:
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
-    loader = yaml.CSafeLoader(text)
-    try:
-        while loader.check_event():
-            yield loader.get_event()
-    finally:
-        loader.dispose()
+    return cast("Iterator[yaml.Event]", yaml.parse(text, Loader=yaml.CSafeLoader))  # pyright: ignore[reportUnknownMemberType]
 
 
 def read_plain(value: str) -> Data:

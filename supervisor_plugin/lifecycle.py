@@ -3,8 +3,9 @@
     stopped ─▶ preparing ─▶ spawning ─▶ checking ─▶ running ─▶ draining ─▶ stopping ─▶ stopped | crashed | failed | held
                    └────────────┴───────────┴──────────┴───────────────────▲            (crashed, failed: again later)
 
-What may not happen is built in here: nothing runs without a passed check; every state on the way has a deadline; answers
-of an earlier turn are ignored; nothing of a server is forgotten before its end was confirmed. `now` is monotonic seconds.
+What may not happen is built in here: nothing runs without a passed check; every state on the way has a deadline;
+answers of an earlier turn are ignored; nothing of a server is forgotten before its end was confirmed. `now` is
+monotonic seconds.
 """
 
 from dataclasses import replace

@@ -123,7 +123,7 @@ def word(value: str | None) -> bytes:
 
 
 def text(value: str | None, limit: int) -> bytes:
-    r"""Return the field of a text as PostgreSQL can store it: NUL and lone surrogates as \u escapes, cut at `limit` bytes."""
+    r"""Return the field of a text as PostgreSQL can store it: NUL, lone surrogates as \u escapes, at most `limit` bytes."""
     if value is None:
         return NULL
     try:

@@ -15,6 +15,7 @@ from proxy.bridge.frames import (
     render_message,
 )
 from proxy.bridge.multiplex import Multiplexer, Related, Stray, Ticket, Unrelated
+from proxy.bridge.places import Places
 from proxy.bridge.replies import Failure
 from proxy.bridge.stream import Stream
 from proxy.errors import BAD_GATEWAY, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, UNAVAILABLE
@@ -48,10 +49,14 @@ class Owner(Protocol):
 
 
 class Link:
-    """Requests in, messages out to their streams. `idle_since` is the loop time of the last request's end."""
+    """Requests in, messages out to their streams. `idle_since` is the loop time of the last sign of life.
 
-    def __init__(self, owner: Owner, *, is_modern: bool) -> None:
+    `place` is the one this child takes, if it needs one.
+    """
+
+    def __init__(self, owner: Owner, *, is_modern: bool, place: Places | None = None) -> None:
         self._owner = owner
+        self._place = place
         self._is_modern = is_modern
         self._requests: Multiplexer[Stream] = Multiplexer(is_modern=is_modern)
         self._child: Child | None = None
@@ -60,8 +65,12 @@ class Link:
         self.idle_since = asyncio.get_running_loop().time()
 
     async def start(self, spawner: Spawner) -> None:
-        """Start the child; OSError when the command cannot be executed."""
-        self._child = await spawner.spawn(self)
+        """Start the child; OSError when the command cannot be executed. The place is given back at its end."""
+        try:
+            self._child = await spawner.spawn(self)
+        except OSError:
+            self._give_back_place()
+            raise
 
     @property
     def in_flight(self) -> int:
@@ -79,12 +88,14 @@ class Link:
             return OVERLOADED
         ticket, outgoing = self._requests.admit(request, stream)
         self._child.write(render_message(outgoing))
+        self._mark_use()
         return ticket
 
     def tell(self, message: JsonObject) -> None:
         """Send a notification, or an answer to a request of the server."""
         if self._child is not None and not self.is_over:
             self._child.write(render_message(message))
+            self._mark_use()
 
     def cancel(self, ticket: CallTicket, reason: str) -> None:
         """Ask the server to give up a request; whatever still comes for it is dropped."""
@@ -122,6 +133,7 @@ class Link:
         self.is_over = True
         self._log(f"exited with {returncode}")
         self._fail_all(self._end)
+        self._give_back_place()
         self._owner.on_over(self)
 
     def _deliver(self, message: JsonObject) -> None:
@@ -170,9 +182,36 @@ class Link:
         ticket.sink.push(render_message(answer), is_last=True, status=failure.status)
         self._mark_use()
 
+    def _give_back_place(self) -> None:
+        if self._place is not None:
+            self._place.give_back()
+            self._place = None
+
     def _mark_use(self) -> None:
         self.idle_since = asyncio.get_running_loop().time()
 
     def _log(self, text: str) -> None:
         label = self._child.label if self._child else "-"
         sys.stderr.write(f"[{label}] bridge: {text}\n")
+
+
+async def ask(link: Link, request: JsonObject, limit_s: float) -> JsonObject | Failure | None:
+    """One request of the bridge's own and its answer; None when the time is up, Failure when the child is no more."""
+    stream = Stream("ask", is_replayable=False)
+    ticket = link.call(request, stream)
+    if isinstance(ticket, Failure):
+        return ticket
+    cursor = 0
+    try:
+        async with asyncio.timeout(limit_s):
+            while True:
+                event = stream.next_after(cursor)
+                if event is None:
+                    await stream.change()
+                elif event.is_last:
+                    return EXITED if link.is_over else parse_message(event.body)
+                else:
+                    cursor = event.seq
+    except TimeoutError:
+        link.cancel(ticket, "no answer in time")
+        return None

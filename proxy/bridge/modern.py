@@ -1,40 +1,92 @@
-"""The 2026-07-28 era: one child for all, or one per principal, started when it is needed and again when it died."""
+"""HTTP of the 2026-07-28 era: one POST is one request, nothing is remembered between two of them."""
 
-import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, cast
 
-from proxy.bridge.catalogue import Catalogue
-from proxy.bridge.child import Spawner
-from proxy.bridge.frames import JsonObject, Kind, error_message, parse_message, render_message
-from proxy.bridge.headers import CAPABILITIES_KEY, LEGACY_VERSIONS, MODERN_VERSIONS, UNSUPPORTED_VERSION, VERSION_KEY
-from proxy.bridge.link import Link
-from proxy.bridge.replies import Failure
+from proxy.bridge.era import NotModern
+from proxy.bridge.exchange import Exchange
+from proxy.bridge.frames import JsonObject, Kind, kind_of
+from proxy.bridge.headers import VERSION_HEADER, envelope_of, refuse_request, refuse_version, unsupported_version
+from proxy.bridge.parameters import PREFIX, refuse_parameters
+from proxy.bridge.replies import Answer, Answering, Failure
+from proxy.bridge.residents import CLOSING, Resident, Residents
 from proxy.bridge.stream import Stream
-from proxy.errors import BAD_GATEWAY, METHOD_NOT_FOUND, TIMED_OUT, UNAVAILABLE
+from proxy.errors import INVALID_REQUEST
 
-Sharing: TypeAlias = Literal["shared", "per-principal"]
-
-_CLIENT_INFO: Final = {"name": "postern-bridge", "version": "1"}
-_FIRST_PAUSE_S: Final = 0.2
-_LONGEST_PAUSE_S: Final = 30.0
-_STABLE_S: Final = 60.0
-_PATIENCE_S: Final = 1.0
-FULL: Final = Failure(
-    503, UNAVAILABLE, "as many server processes run as are allowed", headers=((b"retry-after", b"5"),)
-)
+PRINCIPAL_HEADER: Final = "x-postern-principal"
+# As long as the SDK waits: an answer without notifications keeps its HTTP status, longer silence needs pings.
+_ANSWERING: Final = Answering(commit_after_s=15.0, ping_s=15.0)
+_ONLY_POST: Final = Failure(405, INVALID_REQUEST, "only POST in this era", headers=((b"allow", b"POST"),))
+_NOT_A_CALL: Final = Failure(400, INVALID_REQUEST, "the body must be one JSON-RPC request or notification")
+_NO_PRINCIPAL: Final = Failure(400, INVALID_REQUEST, f"{PRINCIPAL_HEADER} must be there once")
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to wait before the next start, after `failures` ends in a row; `ready_at` is a loop time."""
+class ModernEndpoint:
+    """Answers the requests of this era through the residents."""
 
-    failures: int = 0
-    ready_at: float = 0.0
+    def __init__(self, residents: Residents, *, is_shared: bool) -> None:
+        self._residents = residents
+        self._is_shared = is_shared
 
-    def after_end(self, started_at: float, now: float) -> "Backoff":
-        """A child ended. One that ran for a minute is forgiven."""
-        failures = 1 if now - started_at >= _STABLE_S else self.failures + 1
-        pause_s = 0.0 if failures == 1 else min(_FIRST_PAUSE_S * 2.0 ** min(failures - 2, 16), _LONGEST_PAUSE_S)
-        return Backoff(failures, now + pause_s)
+    async def answer(self, exchange: Exchange) -> None:
+        if exchange.method != "POST":
+            await exchange.refuse(_ONLY_POST)
+            return
+        message = await exchange.read_message()
+        if message is None:
+            return
+        match kind_of(message):
+            case Kind.NOTIFICATION:
+                # The era defines no client notification over HTTP, and an id in one proves nothing: taken, not passed on.
+                failure = refuse_version(exchange.headers.get(VERSION_HEADER) or "")
+                await (exchange.refuse(failure) if failure else exchange.accept())
+            case Kind.REQUEST:
+                await self._call(exchange, message)
+            case Kind.RESPONSE | None:
+                await exchange.refuse(_NOT_A_CALL)
+
+    async def _call(self, exchange: Exchange, message: JsonObject) -> None:
+        failure = refuse_request(message, exchange.headers)
+        resident = failure or await self._resident(exchange)
+        if isinstance(resident, Resident):
+            resident = await _refuse_parameters(exchange, message, resident) or resident
+        if isinstance(resident, Failure):
+            await exchange.refuse(resident)
+        else:
+            await _relay(exchange, message, resident)
+
+    async def _resident(self, exchange: Exchange) -> Resident | Failure:
+        principals = exchange.headers.lines(PRINCIPAL_HEADER)
+        if not self._is_shared and len(principals) != 1:
+            return _NO_PRINCIPAL
+        found = await self._residents.find("" if self._is_shared else principals[0])
+        if isinstance(found, NotModern):
+            return unsupported_version(found.supported, exchange.headers.get(VERSION_HEADER) or "")
+        return found
+
+
+async def _refuse_parameters(exchange: Exchange, message: JsonObject, resident: Resident) -> Failure | None:
+    params = cast("JsonObject", message["params"])
+    tool, arguments = params.get("name"), params.get("arguments", {})
+    if message["method"] != "tools/call" or not isinstance(tool, str) or not isinstance(arguments, dict):
+        return None
+    if not arguments and not any(name.startswith(PREFIX) for name in exchange.headers.names()):
+        return None
+    link = resident.link
+    if link is None:
+        return CLOSING
+    wanted = await resident.catalogue.wanted(link, tool, envelope_of(message) or {})
+    return refuse_parameters(wanted, cast("JsonObject", arguments), exchange.headers)
+
+
+async def _relay(exchange: Exchange, message: JsonObject, resident: Resident) -> None:
+    """Send the call and write what comes; a client that leaves cancels it."""
+    stream = Stream("call", is_replayable=False)
+    link = resident.link
+    ticket = CLOSING if link is None else link.call(message, stream)
+    if link is None or isinstance(ticket, Failure):
+        await exchange.refuse(cast("Failure", ticket))
+        return
+    try:
+        await Answer(exchange.send, exchange.receive, stream, _ANSWERING).write()
+    finally:
+        link.cancel(ticket, "the client closed the response stream")

@@ -102,8 +102,13 @@ class Answer:
         self._gone = asyncio.ensure_future(wait_for_disconnect(receive))
         self.is_event_stream = False
 
+    def stop(self) -> None:
+        """End here, as if the client had left: another connection has taken over."""
+        self._gone.cancel()
+
     async def write(self) -> bool:
         """From the first message to the last; False when the client left before."""
+        self._stream.attach(self)
         try:
             first = await self._next(0, self._manner.commit_after_s)
             if first is not None and first.is_last:
@@ -111,14 +116,19 @@ class Answer:
                 return True
             return not self._gone.done() and await self._write_events(0)
         finally:
-            self._gone.cancel()
+            self._finish()
 
     async def resume(self, after: int) -> bool:
         """An event stream from a position on."""
+        self._stream.attach(self)
         try:
             return await self._write_events(after)
         finally:
-            self._gone.cancel()
+            self._finish()
+
+    def _finish(self) -> None:
+        self._gone.cancel()
+        self._stream.detach(self)
 
     async def _write_events(self, after: int) -> bool:
         self.is_event_stream = True
@@ -138,6 +148,7 @@ class Answer:
             if event is not None:
                 cursor = event.seq
                 await self._write(self._render(event))
+                self._stream.read_through = max(self._stream.read_through, cursor)
                 if event.is_last:
                     return True
             elif self._gone.done():

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 MAX_EVENTS: Final = 1_000
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -19,6 +19,12 @@ class Event:
     status: int
 
 
+class Reader(Protocol):
+    """Who writes a stream to a client."""
+
+    def stop(self) -> None: ...
+
+
 class Stream:
     """Append on one side, read by sequence number on the other.
 
@@ -29,6 +35,8 @@ class Stream:
     def __init__(self, name: str, *, is_replayable: bool) -> None:
         self.name = name
         self.is_closed = False
+        self.read_through = 0
+        self._reader: Reader | None = None
         self._is_replayable = is_replayable
         self._events: deque[Event] = deque()
         self._held_bytes = 0
@@ -38,6 +46,20 @@ class Stream:
     @property
     def held_bytes(self) -> int:
         return self._held_bytes
+
+    @property
+    def is_read(self) -> bool:
+        return self._reader is not None
+
+    def attach(self, reader: Reader) -> None:
+        """From now on this one reads; an earlier one, on a connection that may be dead, is told to stop."""
+        if self._reader is not None:
+            self._reader.stop()
+        self._reader = reader
+
+    def detach(self, reader: Reader) -> None:
+        if self._reader is reader:
+            self._reader = None
 
     def push(self, body: bytes, *, is_last: bool = False, status: int = 200) -> None:
         """Append a message; after the last one the stream is closed and takes no more."""

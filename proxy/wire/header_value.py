@@ -15,7 +15,7 @@ def decode_value(raw: bytes) -> str | None:
     if value.startswith(_OPEN) and value.endswith(_CLOSE) and len(value) >= len(_OPEN) + len(_CLOSE):
         return _decode_sentinel(value[len(_OPEN) : -len(_CLOSE)])
     text = value.decode("latin-1")
-    return text if text.isascii() and (text.isprintable() or not text) else None
+    return text if text.isascii() and text.isprintable() else None
 
 
 def encode_value(text: str) -> bytes:

@@ -6,7 +6,7 @@ upstream's are never the same.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from proxy import errors
@@ -64,7 +64,7 @@ def check_params(headers: Sequence[Header], envelope: Envelope, declared: Sequen
     return _fault("wire.header_mismatch", message, envelope.id) if message is not None else None
 
 
-def to_upstream(headers: Iterable[Header], era: Era) -> list[Header]:
+def to_upstream(headers: Sequence[Header], era: Era) -> list[Header]:
     """Return the request headers that may go upstream; the content type is ours, as the bytes are."""
     passing = REQUEST_HEADERS[era]
     nominated = _nominated(headers)
@@ -79,7 +79,7 @@ def to_upstream(headers: Iterable[Header], era: Era) -> list[Header]:
     return kept
 
 
-def to_client(headers: Iterable[Header]) -> list[Header]:
+def to_client(headers: Sequence[Header]) -> list[Header]:
     """Return the response headers that may come back; caching only where it restricts."""
     nominated = _nominated(headers)
     return [
@@ -89,7 +89,7 @@ def to_client(headers: Iterable[Header]) -> list[Header]:
     ]
 
 
-def _nominated(headers: Iterable[Header]) -> frozenset[bytes]:
+def _nominated(headers: Sequence[Header]) -> frozenset[bytes]:
     """Names that `Connection` declares hop-by-hop (RFC 9110 §7.6.1)."""
     values = [value for name, value in headers if name == b"connection"]
     return frozenset(token.strip().lower() for value in values for token in value.split(b","))

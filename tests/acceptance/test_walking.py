@@ -32,8 +32,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sidecar(tmp_path_factory, module_database, time_server, git_server) -> Iterator[Sidecar]:
     servers = {
-        "time": _section("time", time_server, {"get_current_time": {"scopes": ["time:read"]}, "convert_time": {"scopes": ["time:write"]}}),
-        "git": _section("git", git_server, {"git_log": {"scopes": ["git:read"]}, "git_status": {"scopes": ["git:read"]}}),
+        "time": _section(
+            "time",
+            time_server,
+            {"get_current_time": {"scopes": ["time:read"]}, "convert_time": {"scopes": ["time:write"]}},
+        ),
+        "git": _section(
+            "git", git_server, {"git_log": {"scopes": ["git:read"]}, "git_status": {"scopes": ["git:read"]}}
+        ),
     }
     sidecar = Sidecar(tmp_path_factory.mktemp("walk"), module_database.dsn("postern_proxy"), servers)
     try:
@@ -68,7 +74,9 @@ async def rows(sidecar_dsn: str, where: str = "true", *arguments: object) -> lis
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["legacy", MODERN])
-async def test_official_client_lists_and_calls_tools_on_both_servers(sidecar, module_database, repository, mode) -> None:
+async def test_official_client_lists_and_calls_tools_on_both_servers(
+    sidecar, module_database, repository, mode
+) -> None:
     """Lists are filtered to what the caller may call, calls answer, and every request has its row."""
     before = len(await rows(module_database.dsn("postern_auditor")))
     async with connected(sidecar, "time", mode) as client:
@@ -84,7 +92,12 @@ async def test_official_client_lists_and_calls_tools_on_both_servers(sidecar, mo
     calls = {row["server"]: row for row in written if row["method"] == "tools/call"}
     assert set(calls) == {"time", "git"}
     for server, row in calls.items():
-        assert (row["status"], row["subject"], row["client"], row["issuer"]) == ("success", "ada", "cli", "https://issuer.test")
+        assert (row["status"], row["subject"], row["client"], row["issuer"]) == (
+            "success",
+            "ada",
+            "cli",
+            "https://issuer.test",
+        )
         assert row["scopes_required"] == list(SCOPES[server])
         assert set(row["scopes_matched"]) == set(SCOPES[server])
         assert row["tool"] in {"get_current_time", "git_log"}
@@ -127,7 +140,7 @@ async def test_each_refusal_has_one_row_with_its_reason(sidecar, module_database
     assert len(found) == 1
     row = found[0]
     assert (row["status"], row["tool"], row["http_status"]) == ("denied", "get_current_time", 403)
-    assert row["decision_code"] == answer.json()["error"]["data"]["code"]
+    assert row["decision"] == answer.json()["error"]["data"]["code"]
     assert row["scopes_held"] == ["time:use"]
     assert row["scopes_matched"] in ([], ["time:use"])
 

@@ -51,7 +51,7 @@ class Guarded:
         assert data["code"] == code, data
         row = self.row(answer.headers["x-postern-execution-id"])
         assert row["status"] == "denied"
-        assert row["decision_code"] == code
+        assert row["decision"] == code
         assert row["http_status"] == status
         assert len(self.recorder.seen) == before, "the server saw the request"
         return answer

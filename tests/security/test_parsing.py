@@ -22,12 +22,14 @@ def _refused(guarded, body: bytes, **headers: str):
     code = answer.json()["error"]["data"]["code"]
     assert code.startswith(("wire.", "limit.")), code
     row = guarded.row(answer.headers["x-postern-execution-id"])
-    assert (row["status"], row["decision_code"]) == ("denied", code)
+    assert (row["status"], row["decision"]) == ("denied", code)
     assert len(guarded.recorder.seen) == before
     return answer
 
 
-@pytest.mark.parametrize("body", [b"[]", json.dumps([LIST]).encode(), json.dumps([LIST, CALL]).encode(), b' \n[{"jsonrpc":"2.0"}]'])
+@pytest.mark.parametrize(
+    "body", [b"[]", json.dumps([LIST]).encode(), json.dumps([LIST, CALL]).encode(), b' \n[{"jsonrpc":"2.0"}]']
+)
 def test_sec17_batches_are_refused(guarded, body) -> None:
     _refused(guarded, body)
 

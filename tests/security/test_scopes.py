@@ -30,7 +30,9 @@ def test_sec08_narrower_scope_never_satisfies_the_broader(guarded) -> None:
 
 
 def test_sec08_scope_of_the_server_itself_is_needed_too(guarded) -> None:
-    guarded.assert_refused(lambda: guarded.sidecar.call("a", "echo", {}, _token(guarded, "a:read")), 403, "authz.insufficient_scope")
+    guarded.assert_refused(
+        lambda: guarded.sidecar.call("a", "echo", {}, _token(guarded, "a:read")), 403, "authz.insufficient_scope"
+    )
 
 
 def test_sec09_scope_alone_does_not_make_a_tool_exist(guarded) -> None:

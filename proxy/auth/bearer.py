@@ -1,0 +1,132 @@
+"""The door of one server: who a request comes from, or why nobody is recognised (SPEC I1–I3).
+
+headers ─▶ Authorization ─▶ verified a moment ago? ─▶ Authenticated
+                         └▶ token ─▶ key ─▶ signature ─▶ claims ─▶ Authenticated | Refusal
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from proxy.auth.cache import VerifiedTokens
+from proxy.auth.challenges import Challenges
+from proxy.auth.claims import Expectations, canonical_audience, check_claims
+from proxy.auth.codes import AuthCode, Fault
+from proxy.auth.credential import (
+    IDENTITY_HEADERS,
+    Header,
+    find_authorization,
+    missing,
+    query_has_token,
+    read_bearer,
+)
+from proxy.auth.identity import Anonymous, Authenticated, Identity
+from proxy.auth.jwks import KeysUnavailableError, KeySource
+from proxy.auth.metadata import issuer_of, url_of
+from proxy.auth.tokens import HMAC_BYTES, Token, VerifyKey, decode_payload, hmac_key, is_signed_by, parse_token
+from proxy.errors import Refusal
+from registry.models import Fleet, Key, OAuth, Server
+
+__all__ = ["Secrets", "ServerAuth", "query_has_token"]
+
+_ANONYMOUS = Anonymous()
+_UNSIGNED = Fault(AuthCode.IDENTITY_UNSIGNED, "identity headers are believed from a trusted proxy only, and signed")
+
+
+class Secrets(Protocol):
+    """Gives the value behind a reference."""
+
+    def reveal(self, reference: str) -> str: ...
+
+
+class ServerAuth:
+    """Recognises the callers of one server. A reload builds a new one, so nothing verified under old rules survives."""
+
+    def __init__(self, oauth: OAuth, expected: Expectations, keys: Sequence[VerifyKey], challenges: Challenges) -> None:
+        self._required = oauth.required
+        self._algorithms = frozenset[str](oauth.algorithms)
+        self._expected = expected
+        self._keys = tuple(keys)
+        self._verified = VerifiedTokens()
+        self._jwks = KeySource(oauth.jwks, self._verified.clear) if oauth.jwks else None
+        self.challenges = challenges
+        self.cached = self._verified.get
+
+    @classmethod
+    def build(cls, fleet: Fleet, server: Server, secrets: Secrets) -> "ServerAuth":
+        """Compile one server's rules and keys. Raises `ValueError` for a key that is too short to be one."""
+        own = canonical_audience(fleet.audience(server))
+        others = {canonical_audience(fleet.audience(s)) for s in fleet.servers.values() if s.name != server.name}
+        expected = Expectations(issuer_of(fleet, server), own, frozenset(others - {own}), server.oauth.leeway_s)
+        keys = [_resolve(key, secrets) for key in server.oauth.keys]
+        return cls(server.oauth, expected, keys, Challenges(url_of(fleet, server), server.oauth.scopes))
+
+    async def authenticate(self, headers: Sequence[Header], now: float) -> Identity | Refusal:
+        """Return who sent these headers (names in lower case) at `now` (seconds since the epoch)."""
+        authorization = find_authorization(headers)
+        if any(name in IDENTITY_HEADERS for name, _ in headers):
+            return self.challenges.refusal(_UNSIGNED)
+        if authorization is None:
+            return self.challenges.refusal(missing()) if self._required else _ANONYMOUS
+        if isinstance(authorization, Fault):
+            return self.challenges.refusal(authorization)
+        found = self.cached(authorization, now) or await self._verify(authorization, now)
+        return self.challenges.refusal(found) if isinstance(found, Fault) else found
+
+    async def _verify(self, authorization: bytes, now: float) -> Authenticated | Fault:
+        raw = read_bearer(authorization)
+        token = parse_token(raw) if isinstance(raw, bytes) else raw
+        if isinstance(token, Fault):
+            return token
+        key = await self._find_key(token, now)
+        if isinstance(key, Fault):
+            return key
+        claims = decode_payload(token)
+        found = check_claims(claims, self._expected, now) if isinstance(claims, dict) else claims
+        if isinstance(found, Authenticated):
+            self._verified.put(authorization, found, self._deadline(found, key, now))
+        return found
+
+    async def _find_key(self, token: Token, now: float) -> VerifyKey | Fault:
+        """Return the key that signed the token."""
+        if token.algorithm not in self._algorithms:
+            return Fault(AuthCode.ALGORITHM, "the token's algorithm is not one that this server accepts")
+        try:
+            keys = await self._candidates(token, now)
+        except KeysUnavailableError:
+            return Fault(AuthCode.KEYS_UNAVAILABLE, "the issuer's keys cannot be had now")
+        if not keys:
+            return Fault(AuthCode.KEY, "the token names no key of this server")
+        signer = next((key for key in keys if is_signed_by(token, key)), None)
+        return signer or Fault(AuthCode.SIGNATURE, "the token's signature does not hold")
+
+    async def _candidates(self, token: Token, now: float) -> Sequence[VerifyKey]:
+        if token.algorithm in HMAC_BYTES:
+            named = [key for key in self._keys if token.kid is None or key.kid == token.kid]
+            return [key for key in named if key.is_live(now)]
+        return await self._jwks.find(token.kid, token.algorithm) if self._jwks else ()
+
+    def _deadline(self, found: Authenticated, key: VerifyKey, now: float) -> float:
+        ends = found.expires + self._expected.leeway_s
+        if key.not_after is not None:
+            ends = min(ends, key.not_after)
+        if self._jwks is not None and key.not_after is None and key not in self._keys:
+            ends = min(ends, now + self._jwks.fresh_for_s())
+        return ends
+
+    async def aclose(self) -> None:
+        """Let go of what is under way."""
+        if self._jwks is not None:
+            await self._jwks.aclose()
+
+
+def _resolve(key: Key, secrets: Secrets) -> VerifyKey:
+    return hmac_key(key.kid, secrets.reveal(key.secret).encode(), parse_not_after(key.not_after))
+
+
+def parse_not_after(text: str | None) -> float | None:
+    """Return seconds since the epoch of an RFC 3339 time; without a zone it is UTC."""
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,62 @@
+"""Where a credential may stand in a request, and where it may not (RFC 6750 §2.1, SEC-05). Pure."""
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+from urllib.parse import unquote_to_bytes
+
+from proxy.auth.codes import AuthCode, Fault
+
+Header = tuple[bytes, bytes]
+AUTHORIZATION = b"authorization"
+VERIFIED, USER_ID, PERMISSIONS = b"x-proxy-verified", b"x-user-id", b"x-user-permissions"
+_QUERY_NAMES = frozenset({b"access_token", b"token", b"bearer_token", b"id_token", b"jwt"})
+
+_MISSING = Fault(AuthCode.MISSING, "a bearer token is needed")
+_SCHEME = Fault(AuthCode.SCHEME, "the Authorization header must use the Bearer scheme")
+_DUPLICATE = Fault(AuthCode.DUPLICATE, "the request has more than one Authorization header")
+
+
+def spellings(names: Iterable[bytes]) -> frozenset[bytes]:
+    """Return names with `_` for `-` in every combination: to a WSGI upstream they are the same header."""
+    found: set[bytes] = set()
+    for name in names:
+        parts = name.lower().split(b"-")
+        for joints in product((b"-", b"_"), repeat=len(parts) - 1):
+            found.add(parts[0] + b"".join(joint + part for joint, part in zip(joints, parts[1:], strict=True)))
+    return frozenset(found)
+
+
+IDENTITY_HEADERS = spellings((VERIFIED, USER_ID, PERMISSIONS))
+
+
+def query_has_token(query: bytes) -> bool:
+    """Whether a raw query string carries a token by any usual name, however it is escaped."""
+    if not query:
+        return False
+    names = (part.partition(b"=")[0] for part in query.replace(b";", b"&").split(b"&"))
+    return any(unquote_to_bytes(name.replace(b"+", b" ")).strip().lower() in _QUERY_NAMES for name in names)
+
+
+def find_authorization(headers: Sequence[Header]) -> bytes | Fault | None:
+    """Return the one Authorization header's value; None if there is none."""
+    found: bytes | None = None
+    for name, value in headers:
+        if name == AUTHORIZATION:
+            if found is not None:
+                return _DUPLICATE
+            found = value
+    return found
+
+
+def read_bearer(authorization: bytes) -> bytes | Fault:
+    """Return the token of a Bearer header; the scheme's case does not matter (RFC 9110 §11.1)."""
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"bearer":
+        return _SCHEME
+    token = token.strip(b" ")
+    return token or Fault(AuthCode.MALFORMED, "the Bearer header holds no token")
+
+
+def missing() -> Fault:
+    """Say that no credential was sent where one is needed."""
+    return _MISSING
