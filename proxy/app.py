@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from proxy.auth.metadata import metadata_response
-from proxy.exchange import AsgiExchange, Receive, Scope, Send
+from proxy.exchange import Receive, Scope, Send
 from proxy.runtime import Runtime
 
 _MCP_PATH = re.compile(r"/[^/]+/mcp(/.*)?", re.DOTALL)
@@ -30,7 +30,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         if scope["type"] == "http" and _MCP_PATH.fullmatch(scope["path"]) is not None:
-            await self._runtime.pipeline.handle(AsgiExchange(scope, receive, send))
+            await self._runtime.pipeline.handle(self._runtime.make_exchange(scope, receive, send))
         else:
             await self._starlette(scope, receive, send)
 

@@ -61,9 +61,9 @@ class Office(Protocol):
     def credentials(self, call: Call) -> Sequence[Header]: ...
     async def intend(self, exchange: Exchange | None, call: Call) -> bool: ...
     async def record(self, exchange: Exchange | None, call: Call, outcome: Outcome) -> bool: ...
-    async def open_session(self, call: Call, upstream_id: str, message: dict[str, object]) -> Session: ...
+    async def open_session(self, call: Call, route: Route, upstream_id: str, message: dict[str, object]) -> Session: ...
     async def close_session(self, call: Call) -> None: ...
-    async def rebuild_session(self, call: Call) -> Session: ...
+    async def rebuild_session(self, call: Call, session: Session, route: Route) -> Session: ...
 
 
 class Execution:
@@ -135,8 +135,9 @@ class Execution:
         """Send and read; once more where the server had lost the session and has it again."""
         self._sent_ns = perf_counter_ns()
         reply = await self._attempt()
-        if self._call.session is not None and is_lost(reply.status, reply.message):
-            self._call.session = await self._office.rebuild_session(self._call)
+        session = self._call.session
+        if session is not None and is_lost(reply.status, reply.message):
+            self._call.session = await self._office.rebuild_session(self._call, session, self._route)
             reply = await self._attempt()
         return reply
 
@@ -181,7 +182,8 @@ class Execution:
         """Give the client an id of ours for the session that the server has opened."""
         upstream_id = next((value for name, value in response.headers if name == SESSION_HEADER), None)
         if upstream_id is not None and reply.message is not None and "result" in reply.message:
-            session = await self._office.open_session(self._call, upstream_id.decode("ascii", "replace"), reply.message)
+            opened = upstream_id.decode("ascii", "replace")
+            session = await self._office.open_session(self._call, self._route, opened, reply.message)
             self._headers.append((SESSION_HEADER, session.id.encode()))
 
     async def _relay(self, response: UpstreamResponse) -> Reply:

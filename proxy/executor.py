@@ -9,11 +9,12 @@ committed (SPEC A4). What a stream carries before its last event (progress, serv
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from proxy.answers import execution_header, refusal_body, refusal_headers
 from proxy.audit.errors import AuditUnavailable
 from proxy.audit.record import Intent, Outcome, Row, Status
+from proxy.auth.identity import Anonymous
 from proxy.call import Call
 from proxy.errors import UNAVAILABLE, Refusal
 from proxy.exchange import Exchange, Header
@@ -107,25 +108,26 @@ class Executor:
         except BridgeTokenMissingError as error:
             raise UpstreamUnreachable(str(error)) from error
 
-    async def open_session(self, call: Call, upstream_id: str, message: dict[str, object]) -> Session:
+    async def open_session(self, call: Call, route: Route, upstream_id: str, message: dict[str, object]) -> Session:
         """Keep the session that an initialize has opened; durable on return."""
-        assert call.server is not None
-        assert call.identity is not None
         result = message.get("result")
-        version = result.get("protocolVersion") if isinstance(result, dict) else None
+        version = cast("dict[str, object]", result).get("protocolVersion") if isinstance(result, dict) else None
         params = call.envelope.params if call.envelope is not None else None
         session = await self._sessions.create(
-            call.server, call.identity, upstream_id, str(version or call.protocol_version), params or {}
+            route.server,
+            call.identity or Anonymous(),
+            upstream_id,
+            str(version or call.protocol_version),
+            params or {},
         )
         call.session_id = session.id
         return session
 
-    async def rebuild_session(self, call: Call) -> Session:
-        """Open the upstream session of the call again; raise `SessionLostError` where that is off or fails."""
-        assert call.session is not None
-        if call.server is not None and call.server.sessions.rebuild and call.http_method != "DELETE":
-            return await self._rebuilder.rebuild(call.session, self.upstream(call), self.credentials(call))
-        await self._sessions.end(call.session, "lost")
+    async def rebuild_session(self, call: Call, session: Session, route: Route) -> Session:
+        """Open the upstream session again; raise `SessionLostError` where that is switched off or fails."""
+        if route.server.sessions.rebuild and call.http_method != "DELETE":
+            return await self._rebuilder.rebuild(session, self.upstream(call), self.credentials(call))
+        await self._sessions.end(session, "lost")
         raise SessionLostError("the server has lost this session, and it cannot be rebuilt: initialize again")
 
     async def close_session(self, call: Call) -> None:

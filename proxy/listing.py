@@ -1,4 +1,4 @@
-"""Lists show a caller what that caller may use (SPEC I6). Order, cursors and every schema stay as the server sent them."""
+"""Lists show a caller what that caller may use (SPEC I6). Order, cursors and schemas stay as the server sent them."""
 
 from typing import Protocol
 

@@ -5,23 +5,25 @@ import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from time import monotonic
+from typing import Self
 
 from registry.secrets import SecretReader
 
-from proxy.audit.reconcile import close_interrupted_forever
+from proxy.audit.reconcile import close_interrupted, close_interrupted_forever
 from proxy.audit.writer import AuditWriter
 from proxy.auth.bearer import ServerAuth
 from proxy.authorize import Policy
 from proxy.availability import CHANNEL as SERVICES_CHANNEL
 from proxy.availability import ServiceBoard
 from proxy.door import Door
+from proxy.exchange import AsgiExchange, Receive, Scope, Send
 from proxy.executor import Executor
 from proxy.notifications import listen
 from proxy.pipeline import Pipeline
 from proxy.roads import Road
 from proxy.routes import Route
 from proxy.sessions import CHANNEL as SESSIONS_CHANNEL
-from proxy.sessions import Sessions
+from proxy.sessions import DATABASE_AWAY, Sessions
 from proxy.settings import Settings
 from registry.database.pool import create_pool
 from registry.models import Fleet, Server
@@ -40,11 +42,11 @@ class Runtime:
         self.draining = False
         self._secrets = secrets
         self._stack = AsyncExitStack()
-        self._roads: dict[str, Road] = {}
+        self.roads: dict[str, Road] = {}
         self._routes: dict[str, Route] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> "Runtime":
+    async def __aenter__(self) -> Self:
         try:
             await self._open()
         except BaseException:
@@ -65,14 +67,25 @@ class Runtime:
         self.board = ServiceBoard(self.pool)
         await self.board.refresh()
         for server in fleet.enabled_servers():
-            self._roads[server.name] = self._road(server)
+            self.roads[server.name] = self._road(server)
             self._routes[f"/{server.name}/mcp"] = self._route(fleet, server)
         self._stack.push_async_callback(self._close_roads)
-        self.executor = Executor(self.audit, self._roads, self.sessions, fleet.audit.payload_bytes)
+        self.executor = self.make_executor()
         listen_at = fleet.proxy
         door = Door(fleet.public_url(), listen_at.allowed_hosts, listen_at.allowed_origins, listen_at.port)
         self.pipeline = Pipeline(self._routes, door, self.sessions, self.board, self.executor)
+        async with self.pool.acquire() as connection:
+            if closed := await close_interrupted(connection, self.audit):
+                _log.warning("%d requests of a proxy that ended were closed as interrupted", closed)
         await self._start_background()
+
+    def make_executor(self) -> Executor:
+        """The one executor of this worker; a subclass may put something between it and its collaborators."""
+        return Executor(self.audit, self.roads, self.sessions, self.fleet.audit.payload_bytes)
+
+    def make_exchange(self, scope: Scope, receive: Receive, send: Send) -> AsgiExchange:
+        """The exchange of one request."""
+        return AsgiExchange(scope, receive, send)
 
     def apply(self, fleet: Fleet) -> list[str]:
         """Run under a new fleet from now on; return the names of the servers whose section changed.
@@ -88,8 +101,8 @@ class Runtime:
         }
         routes = {f"/{server.name}/mcp": self._route(fleet, server) for server in after.values()}
         self.fleet = fleet
-        retired = [self._roads.pop(name) for name in before if name in roads or name not in after]
-        self._roads.update(roads)
+        retired = [self.roads.pop(name) for name in before if name in roads or name not in after]
+        self.roads.update(roads)
         self._routes.clear()
         self._routes.update(routes)
         for road in retired:
@@ -107,7 +120,7 @@ class Runtime:
         return Route(server, fleet.audience(server), auth, policy, fleet.audit.payload_bytes)
 
     async def _close_roads(self) -> None:
-        for road in self._roads.values():
+        for road in self.roads.values():
             await road.aclose()
 
     async def _start_background(self) -> None:
@@ -133,7 +146,7 @@ class Runtime:
             await asyncio.sleep(_ACTIVITY_S)
             try:
                 await self.sessions.write_activity()
-            except Exception:  # one of the outermost loops: activity is written again with the next batch
+            except DATABASE_AWAY:
                 _log.exception("session activity cannot be written")
 
     def unready(self) -> str | None:

@@ -17,6 +17,7 @@ import uvloop
 from registry.secrets import SecretReader
 
 from proxy.app import App
+from proxy.audit.errors import AuditError
 from proxy.logs import configure_logging
 from proxy.runtime import Runtime
 from proxy.settings import Settings, SettingsError
@@ -61,11 +62,11 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(settings: Settings, fleet: Fleet, secrets: SecretReader) -> None:
+async def serve(settings: Settings, fleet: Fleet, secrets: SecretReader, runtime_type: type[Runtime]) -> None:
     """Answer requests until SIGTERM or SIGINT, then drain."""
     listener = bind(fleet.proxy.host, fleet.proxy.port)
     with contextlib.closing(listener):
-        async with Runtime(settings, fleet, secrets) as runtime:
+        async with runtime_type(settings, fleet, secrets) as runtime:
             server = _Server(_uvicorn_config(App(runtime), fleet.proxy.drain_s))
             _drain_on_signals(server, runtime)
             gc.collect()
@@ -107,7 +108,7 @@ async def _until_recorded(runtime: Runtime) -> None:
     """Requests that the drain has cut off still write their rows."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_RECORD_S):
-            while runtime.executor.in_flight:
+            while runtime.executor.in_flight:  # noqa: ASYNC110 -- only a bounded moment, at the very end
                 await asyncio.sleep(0.02)
 
 
@@ -128,13 +129,18 @@ def load_fleet(path: Path, only: str | None) -> Fleet:
 @click.option("--server", "only", metavar="NAME", help="Be the sidecar of one server: load only its section.")
 def command(only: str | None) -> None:
     """Run the proxy in front of the fleet of $POSTERN_REGISTRY."""
+    run(only, Runtime)
+
+
+def run(only: str | None, runtime_type: type[Runtime]) -> None:
+    """Serve until told to stop; exit 3 with one sentence where that is not possible."""
     try:
         settings = Settings.from_env(os.environ)
         configure_logging(settings.log_level)
         fleet = load_fleet(settings.registry, only)
         secrets = SecretReader(settings.registry.parent, os.environ)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, fleet, secrets))
-    except (SettingsError, StartError, DatabaseError) as error:
+            runner.run(serve(settings, fleet, secrets, runtime_type))
+    except (SettingsError, StartError, DatabaseError, AuditError) as error:
         click.echo(f"postern proxy: {error}", err=True)
         sys.exit(3)

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from registry.layout import SECTIONS, Layout
 from registry.models import Fleet
 from registry.problems import Place, Problem, in_file_order, quoted
-from registry.schema_problems import near, schema_problems
+from registry.schema_problems import MAX_REPORTED, intended, near, schema_problems
 from registry.shorthand import expand
 from registry.source import MAX_BYTES, Data, Pointer, Source, parse
 
@@ -206,6 +206,7 @@ def _salvage(data: dict[str, Data]) -> tuple[Fleet | None, list[ErrorDetails], f
             latest = refusal.errors(include_url=False)
         if not errors:
             errors, data = latest, deepcopy(data)
+            unread.update(meant for error in latest[:MAX_REPORTED] if (meant := intended(error)))
         for error in latest:
             pointer = _removable(error)
             unread.add(pointer)

@@ -1,6 +1,6 @@
 """pydantic's errors → findings that say where, what and what to write instead."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Annotated, Any, cast, get_args, get_origin
@@ -37,10 +37,26 @@ def schema_problems(errors: Sequence[ErrorDetails], layout: Layout) -> list[Prob
     return found
 
 
-def near(word: str, known: Sequence[str]) -> str:
+def near(word: str, known: Iterable[str]) -> str:
     """Return a `did you mean` hint, or the empty string."""
-    close = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f"did you mean `{close[0]}`?" if close else ""
+    meant = nearest(word, known)
+    return f"did you mean `{meant}`?" if meant else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that looks most like `word`, whatever its case, if one is close enough."""
+    by_lower = {entry.lower(): entry for entry in known}
+    close = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[close[0]] if close else None
+
+
+def intended(error: ErrorDetails) -> Pointer | None:
+    """Return where a misspelt key was meant to be, so that its absence is not reported a second time."""
+    pointer: Pointer = error["loc"]
+    if error["type"] != "extra_forbidden":
+        return None
+    meant = nearest(str(pointer[-1]), known_keys(pointer[:-1]))
+    return (*pointer[:-1], meant) if meant else None
 
 
 def _problem(error: ErrorDetails, layout: Layout) -> Problem:
@@ -98,7 +114,7 @@ def _type_hint(family: str, given: object) -> str:
     if family in {"int", "float"} and isinstance(given, str) and given.isdigit():
         return "write it without quotes"
     if family == "tuple" and isinstance(given, str):
-        return "write a list: [one, two]"
+        return f"write a list: [{', '.join(given.split()[:6])}]"
     if given is None and family in {"model", "dict", "mapping"}:
         return "write {} if it is meant to be empty"
     return ""

@@ -117,9 +117,7 @@ class PrivatePostgres:
 
     def kill(self) -> None:
         """SIGKILL to every process of the server, as a machine that loses power does."""
-        for pid in processes_of(self.base / "data"):
-            _send(pid, signal.SIGKILL)
-        wait_until(lambda: not processes_of(self.base / "data"), "the killed server is gone")
+        kill_all(self.base)
 
     def freeze(self) -> None:
         """SIGSTOP: connections stay open, nothing answers. Undo with `thaw`."""
@@ -198,7 +196,15 @@ def discard(server: EmbeddedPostgres) -> None:
     try:
         server.stop()
     finally:
+        kill_all(server.base)
         shutil.rmtree(server.base, ignore_errors=True)
+
+
+def kill_all(base: Path) -> None:
+    """SIGKILL to every process of the server at `base`."""
+    for pid in processes_of(base / "data"):
+        _send(pid, signal.SIGKILL)
+    wait_until(lambda: not processes_of(base / "data"), "the killed server is gone")
 
 
 def fresh_database(cluster: Cluster, template: str) -> Iterator[Database]:

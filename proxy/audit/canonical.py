@@ -123,7 +123,7 @@ def word(value: str | None) -> bytes:
 
 
 def text(value: str | None, limit: int) -> bytes:
-    r"""Return the field of a text as PostgreSQL can store it: NUL, lone surrogates as \u escapes, at most `limit` bytes."""
+    r"""Return the field of a text of at most `limit` bytes; what PostgreSQL refuses (NUL, surrogates) as \u escapes."""
     if value is None:
         return NULL
     try:

@@ -60,8 +60,8 @@ class Store:
     """Appends batches. A lost connection is not reused: `open` makes a new one."""
 
     def __init__(self, dsn: str, writer_id: UUID, instance: str, commit_timeout_s: float) -> None:
-        self._dsn = with_writable_host(dsn)
-        self._writer_id = writer_id
+        self.dsn = with_writable_host(dsn)
+        self.writer_id = writer_id
         self._instance = instance
         self._timeout_s = commit_timeout_s
         self._connection: Connection | None = None
@@ -75,7 +75,7 @@ class Store:
         self.drop()
         try:
             made = await connect(
-                self._dsn, timeout_s=CONNECT_TIMEOUT_S, application_name="postern audit", settings=self._settings()
+                self.dsn, timeout_s=CONNECT_TIMEOUT_S, application_name="postern audit", settings=self._settings()
             )
         except DatabaseUnavailable as error:
             raise StoreLostError(str(error)) from error
@@ -108,12 +108,16 @@ class Store:
 
     async def head(self) -> Head | None:
         """Return the last entry that the database has of this writer."""
-        row = await self._guard(self._live().fetchrow(_SQL["head"], self._writer_id, timeout=self._timeout_s))
+        row = await self._guard(self._live().fetchrow(_SQL["head"], self.writer_id, timeout=self._timeout_s))
         return None if row is None else Head(row["seq"], row["row_hash"])
+
+    async def is_closed(self) -> bool:
+        """Say whether a reconciler took this writer for dead."""
+        return bool(await self._guard(self._live().fetchval(_SQL["is_closed"], self.writer_id)))
 
     async def note(self, event: str, at: datetime, detail: Mapping[str, object]) -> None:
         """Record an event of the writer's life."""
-        values = (self._writer_id, event, at, self._instance, json.dumps(detail))
+        values = (self.writer_id, event, at, self._instance, json.dumps(detail))
         await self._guard(self._live().execute(_SQL["note"], *values, timeout=self._timeout_s))
 
     async def record_checkpoint(self, *values: object) -> None:
@@ -158,7 +162,7 @@ class Store:
 
     async def _lock(self, connection: Connection) -> None:
         """Take the lock; end our own earlier session if it still has it."""
-        key = lock_key(self._writer_id)
+        key = lock_key(self.writer_id)
         while not await connection.fetchval(_SQL["try_lock"], key):
             if self._last_pid:
                 await connection.execute(_SQL["end_holder"], key, self._last_pid)

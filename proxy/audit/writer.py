@@ -92,6 +92,11 @@ class AuditWriter:
         return made
 
     @property
+    def dsn(self) -> str:
+        """The address of the store, for collaborators that need a connection of their own; a secret."""
+        return self.store.dsn
+
+    @property
     def queued(self) -> int:
         """How many entries wait for a commit."""
         return len(self._line)
@@ -211,7 +216,7 @@ class AuditWriter:
                 raise
 
     async def _commit_refused(self, entry: Entry, sqlstate: str) -> None:
-        """Handle an entry refused on its own: its execution has its row already, or its data cannot be stored as it is."""
+        """Handle an entry refused on its own: a second row of its execution, or data that cannot be stored as it is."""
         if sqlstate == UNIQUE_VIOLATION:
             self.counters.conflicts += 1
             self._open.discard(entry.execution_id)
@@ -268,14 +273,25 @@ class AuditWriter:
             if stored.seq < self._head.seq:
                 detail["lost"] = {"from": stored.seq + 1, "to": self._head.seq}
                 _log.critical("the database lost entries %d to %d of this writer", stored.seq + 1, self._head.seq)
+            if await self.store.is_closed():
+                await self._begin_anew()
             await self.store.note("recovered", datetime.now(UTC), detail | {"owed": len(self._owed)})
         except StoreLostError as error:
             _log.info("the audit store is still away: %s", error)
             return False
         return True
 
+    async def _begin_anew(self) -> None:
+        """A reconciler took us for dead and closed our chain: go on with a new one."""
+        _log.critical("writer %s was away too long and has been closed by another process", self.writer_id)
+        now = datetime.now(UTC)
+        self.writer_id = self.store.writer_id = execution_id(now)
+        self._links, self._head = Links(self.writer_id), genesis(self.writer_id)
+        await self.store.open()
+        await self.store.note("opened", now, {"pid": os.getpid(), "format": FORMAT})
+
     def _resolve(self, stored: Head) -> dict[str, object]:
-        """Settle the batch whose commit was cut, or return it to the line; name what is durable but was answered 503."""
+        """Settle the batch whose commit was cut, or return it to the line; name what is durable but answered 503."""
         doubt, self._doubt = self._doubt, None
         if doubt is None:
             return {}
@@ -316,7 +332,7 @@ class AuditWriter:
         entry.fail(AuditUnavailable(reason, max(1.0, self._delay_s())))
 
     def _abandon_in_doubt(self, entry: Entry) -> None:
-        """Fail an entry that may be stored; a row is owed only if it is not, an intent's request needs one in either case."""
+        """Fail an entry that may be stored. A row is owed only if it is not, an intent's request needs one anyway."""
         entry.is_abandoned = True
         if entry.kind == "intent":
             self._owe(entry.record)

@@ -1,4 +1,4 @@
-"""The door of one server: who a request comes from, or why nobody is recognised (SPEC I1–I3).
+"""The door of one server: who a request comes from, or why nobody is recognised (SPEC I1 to I3).
 
 headers ─▶ Authorization ─▶ verified a moment ago? ─▶ Authenticated
                          └▶ token ─▶ key ─▶ signature ─▶ claims ─▶ Authenticated | Refusal
@@ -13,15 +13,14 @@ from proxy.auth.challenges import Challenges
 from proxy.auth.claims import Expectations, canonical_audience, check_claims
 from proxy.auth.codes import AuthCode, Fault
 from proxy.auth.credential import (
-    IDENTITY_HEADERS,
     Header,
-    find_authorization,
+    find_credentials,
     missing,
     query_has_token,
     read_bearer,
 )
 from proxy.auth.identity import Anonymous, Authenticated, Identity
-from proxy.auth.jwks import KeysUnavailableError, KeySource
+from proxy.auth.jwks import KeySource, KeysUnavailableError
 from proxy.auth.metadata import issuer_of, url_of
 from proxy.auth.tokens import HMAC_BYTES, Token, VerifyKey, decode_payload, hmac_key, is_signed_by, parse_token
 from proxy.errors import Refusal
@@ -63,8 +62,8 @@ class ServerAuth:
 
     async def authenticate(self, headers: Sequence[Header], now: float) -> Identity | Refusal:
         """Return who sent these headers (names in lower case) at `now` (seconds since the epoch)."""
-        authorization = find_authorization(headers)
-        if any(name in IDENTITY_HEADERS for name, _ in headers):
+        authorization, asserted = find_credentials(headers)
+        if asserted:
             return self.challenges.refusal(_UNSIGNED)
         if authorization is None:
             return self.challenges.refusal(missing()) if self._required else _ANONYMOUS
@@ -110,7 +109,7 @@ class ServerAuth:
         ends = found.expires + self._expected.leeway_s
         if key.not_after is not None:
             ends = min(ends, key.not_after)
-        if self._jwks is not None and key.not_after is None and key not in self._keys:
+        if self._jwks is not None and key.algorithms.isdisjoint(HMAC_BYTES):
             ends = min(ends, now + self._jwks.fresh_for_s())
         return ends
 

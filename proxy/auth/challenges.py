@@ -23,15 +23,15 @@ class Challenges:
         self._scopes = tuple(scopes)
 
     def missing(self, scopes: Sequence[str] | None = None) -> bytes:
-        """No usable credential was sent."""
+        """Say that no usable credential was sent."""
         return self._render(self._scopes if scopes is None else scopes)
 
     def invalid(self, error: str, description: str) -> bytes:
-        """A credential was sent and proves nothing."""
+        """Say that a credential was sent and proves nothing."""
         return self._render(self._scopes, error, description)
 
     def insufficient(self, scopes: Sequence[str], description: str = "") -> bytes:
-        """The credential is good; the operation needs all of `scopes`."""
+        """Say that the credential is good, and the operation needs all of `scopes`."""
         return self._render(scopes, "insufficient_scope", description)
 
     def _render(self, scopes: Sequence[str], error: str = "", description: str = "") -> bytes:

@@ -1,8 +1,8 @@
 """The inside of a token: who, from whom, for whom, until when (RFC 7519, RFC 9068, RFC 8707). Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from proxy.auth.codes import AuthCode, Fault
 from proxy.auth.identity import Authenticated
@@ -48,7 +48,7 @@ def _check_times(claims: Mapping[str, Any], leeway_s: float, now: float) -> Faul
     return None
 
 
-def _is_time(value: object) -> bool:
+def _is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LATEST_TIME
 
 
@@ -59,9 +59,8 @@ def _check_issuer(claims: Mapping[str, Any], expected: Expectations) -> Fault | 
 
 
 def _check_audience(claims: Mapping[str, Any], expected: Expectations) -> Fault | None:
-    named = claims.get("aud")
-    audiences = named if isinstance(named, list) else [named]
-    found = {canonical_audience(item) for item in audiences if isinstance(item, str)}
+    named: object = claims.get("aud")
+    found = {canonical_audience(item) for item in (_items(named) or [named]) if isinstance(item, str)}
     if expected.audience not in found:
         return Fault(AuthCode.AUDIENCE, f"the token is not meant for {expected.audience}")
     if not found.isdisjoint(expected.others):
@@ -85,14 +84,14 @@ def _read_identity(claims: Mapping[str, Any], issuer: str) -> Authenticated | Fa
     subject, token_id = claims.get("sub"), claims.get("jti")
     client = claims.get("client_id", claims.get("azp"))
     scopes = read_scopes(claims)
-    if not is_text(subject) or not all(value is None or is_text(value) for value in (client, token_id)):
+    if not is_text(subject) or not (client is None or is_text(client)) or not (token_id is None or is_text(token_id)):
         return Fault(AuthCode.CLAIMS, "the token's sub, client_id or jti claim is missing or not usable")
     if scopes is None:
         return Fault(AuthCode.CLAIMS, "the token's scopes are not usable")
     return Authenticated("bearer", issuer, subject, client, scopes, float(claims["exp"]), token_id)
 
 
-def is_text(value: object) -> bool:
+def is_text(value: object) -> TypeGuard[str]:
     """Whether a value can name somebody in a row: short, printable (no NUL, no lone surrogate), not blank."""
     return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable() and not value.isspace()
 
@@ -105,17 +104,17 @@ def read_scopes(claims: Mapping[str, Any]) -> frozenset[str] | None:
 
 def parse_scopes(named: object) -> frozenset[str] | None:
     """Return scope tokens (RFC 6749 §3.3) from text or a list; None if one of them is none."""
-    items: list[object] = list(named.split(" ")) if isinstance(named, str) else _as_list(named)
-    scopes = [item for item in items if item != ""] if isinstance(named, str) else items
-    if len(scopes) > MAX_SCOPES or not all(is_scope(item) for item in scopes):
+    items = [item for item in named.split(" ") if item] if isinstance(named, str) else _items(named)
+    if items is None or len(items) > MAX_SCOPES:
         return None
-    return frozenset(str(item) for item in scopes)
+    scopes = frozenset(item for item in items if is_scope(item))
+    return scopes if all(is_scope(item) for item in items) else None
 
 
-def is_scope(value: object) -> bool:
+def is_scope(value: object) -> TypeGuard[str]:
     """Whether a value is a scope token (RFC 6749 §3.3)."""
     return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and _SCOPE_CHARACTERS.issuperset(value)
 
 
-def _as_list(named: object) -> list[object]:
-    return list(named) if isinstance(named, list) else [None]
+def _items(value: object) -> Sequence[object] | None:
+    return cast("list[object]", value) if isinstance(value, list) else None

@@ -37,15 +37,16 @@ def query_has_token(query: bytes) -> bool:
     return any(unquote_to_bytes(name.replace(b"+", b" ")).strip().lower() in _QUERY_NAMES for name in names)
 
 
-def find_authorization(headers: Sequence[Header]) -> bytes | Fault | None:
-    """Return the one Authorization header's value; None if there is none."""
-    found: bytes | None = None
+def find_credentials(headers: Sequence[Header]) -> tuple[bytes | Fault | None, bool]:
+    """Return the one Authorization header's value (None without one), and whether identity headers are there too."""
+    found: bytes | Fault | None = None
+    asserted = False
     for name, value in headers:
         if name == AUTHORIZATION:
-            if found is not None:
-                return _DUPLICATE
-            found = value
-    return found
+            found = value if found is None else _DUPLICATE
+        elif name in IDENTITY_HEADERS:
+            asserted = True
+    return found, asserted
 
 
 def read_bearer(authorization: bytes) -> bytes | Fault:

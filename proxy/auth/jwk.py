@@ -1,7 +1,7 @@
 """Published keys (RFC 7517) read into the keys that may verify tokens. Pure."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -28,10 +28,11 @@ def parse_key_set(body: bytes) -> tuple[VerifyKey, ...]:
         found = msgspec.json.decode(body, type=dict[str, Any])
     except (ValueError, RecursionError) as error:
         raise KeySetError("the key set is not a JSON object") from error
-    listed = found.get("keys")
-    if not isinstance(listed, list) or len(listed) > MAX_KEYS:
+    listed: object = found.get("keys")
+    items = cast("list[object]", listed) if isinstance(listed, list) else None
+    if items is None or len(items) > MAX_KEYS:
         raise KeySetError(f"the key set has no list of at most {MAX_KEYS} keys")
-    keys = tuple(key for key in map(parse_key, listed) if key is not None)
+    keys = tuple(key for key in map(parse_key, items) if key is not None)
     if not keys:
         raise KeySetError("the key set has no usable key")
     return keys
@@ -39,11 +40,16 @@ def parse_key_set(body: bytes) -> tuple[VerifyKey, ...]:
 
 def parse_key(data: object) -> VerifyKey | None:
     """Read one public signature key; None for shared secrets, private keys, encryption keys and weak keys."""
-    if not isinstance(data, dict) or data.get("kty") not in {"RSA", "EC", "OKP"} or not _PRIVATE.isdisjoint(data):
+    if not isinstance(data, dict):
         return None
-    operations = data.get("key_ops")
-    kid = data.get("kid")
-    if data.get("use", "sig") != "sig" or (isinstance(operations, list) and "verify" not in operations):
+    return _read_key(cast("dict[str, Any]", data))
+
+
+def _read_key(data: dict[str, Any]) -> VerifyKey | None:
+    if data.get("kty") not in ("RSA", "EC", "OKP") or not _PRIVATE.isdisjoint(data):
+        return None
+    operations, kid = data.get("key_ops", ["verify"]), data.get("kid")
+    if data.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return None
     if not (kid is None or (isinstance(kid, str) and 0 < len(kid) <= MAX_KID)):
         return None
@@ -67,7 +73,7 @@ def _algorithms_of(material: object, declared: object) -> frozenset[str]:
     if declared is None:
         return able
     # RFC 9864 names the curve where RFC 8037 says EdDSA.
-    return able & {"EdDSA" if declared == "Ed25519" else declared}
+    return able & {"EdDSA" if declared == "Ed25519" else str(declared)}
 
 
 def candidates(keys: Sequence[VerifyKey], kid: str | None, algorithm: str) -> tuple[VerifyKey, ...]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
@@ -30,13 +29,12 @@ class KeySource:
         settings: Jwks,
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = monotonic,
-        get: Callable[[str, Limits], Awaitable[bytes]] | None = None,
-        trust: ssl.SSLContext | None = None,
+        get: Callable[[str, Limits], Awaitable[bytes]] = fetch,
     ) -> None:
         self._settings = settings
         self._on_change = on_change
         self._clock = clock
-        self._get = get or (lambda url, limits: fetch(url, limits, trust))
+        self._get = get
         self._keys: tuple[VerifyKey, ...] = ()
         self._body: bytes | None = None
         self._fetched = -float("inf")

@@ -1,4 +1,4 @@
-"""OAuth 2.0 protected resource metadata of each server (RFC 9728); nothing at the root, so no token fits two servers."""
+"""Protected resource metadata of each server (RFC 9728); nothing at the root, so that no token fits two servers."""
 
 from urllib.parse import urlsplit
 

@@ -1,4 +1,4 @@
-"""The decision (SPEC I4–I6, R6, R7): a caller, and what it asks for, against what is declared.
+"""The decision (SPEC I4 to I6, R6, R7): a caller, and what it asks for, against what is declared.
 
     method known? ─▶ server there for the agent? ─▶ thing declared? ─▶ declared for the agent? ─▶ scopes held? ─▶ yes
 
@@ -165,14 +165,17 @@ class Policy:
     def _deny_scopes(self, caller: Caller, needed: tuple[str, ...], kind: Kind | None) -> Decision:
         missing = " ".join(self._implications.missing(caller.scopes, needed))
         if caller.is_anonymous:
-            return _deny(caller, AuthzCode.CREDENTIAL, f"a bearer token with {missing} is needed", needed, kind)
-        return _deny(caller, AuthzCode.SCOPE, f"missing scope: {missing}", needed, kind)
+            return _deny(
+                caller, AuthzCode.CREDENTIAL, f"a bearer token with {missing} is needed", required=needed, kind=kind
+            )
+        return _deny(caller, AuthzCode.SCOPE, f"missing scope: {missing}", required=needed, kind=kind)
 
 
 def _deny(
     caller: Caller,
     code: AuthzCode,
     reason: str,
+    *,
     required: tuple[str, ...] = (),
     kind: Kind | None = None,
     told: str | None = None,

@@ -1,6 +1,4 @@
-"""From a denial to the answer: HTTP status and JSON-RPC code per era, challenge, and what the caller may learn. Pure."""
-
-from typing import assert_never
+"""From a denial to the answer: status and JSON-RPC code per era, challenge, what the caller may learn. Pure."""
 
 from proxy import errors
 from proxy.auth.challenges import HEADER, Challenges
@@ -42,8 +40,6 @@ def to_refusal(decision: Decision, era: Era, challenges: Challenges) -> Refusal:
             return _refuse(decision, _status(decision, era, 400), _not_found(decision, era))
         case AuthzCode.ALLOWED:
             raise ValueError("an allowed request has no refusal")
-        case _ as never:
-            assert_never(never)
 
 
 def _missing_scope(decision: Decision, challenges: Challenges) -> Refusal:
@@ -54,7 +50,7 @@ def _missing_scope(decision: Decision, challenges: Challenges) -> Refusal:
 
 
 def _status(decision: Decision, era: Era, modern: int) -> int:
-    """A legacy request gets its JSON-RPC error in a 200, as its servers answer; a notification has only the status."""
+    """Return 200 for a legacy request, whose servers answer errors so; a notification has nothing but the status."""
     return 200 if era is Era.LEGACY and decision.is_request else modern
 
 

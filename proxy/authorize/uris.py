@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 from urllib.parse import unquote
 
-_DOTS = re.compile(r"(?:^|[/\\:])\.{1,2}(?:[/\\?#]|$)")
+_DOTS = re.compile(r"(?:^|[/\\:])\.{1,2}(?:[/\\?#;]|$)")
 _LONGEST_DECODING = 4
 
 V = TypeVar("V")
 
 
 def canonical_uri(uri: str) -> str | None:
-    """Return a URI fully unescaped, scheme and host in lower case; None if it walks (`..`, `\\`) or never settles."""
+    """Return a URI fully unescaped, scheme and host in lower case; None if it walks (`..`) or never settles."""
     found = uri
     for _ in range(_LONGEST_DECODING):
         decoded = unquote(found, errors="surrogateescape")
@@ -32,6 +32,16 @@ def _lower_scheme(uri: str) -> str:
     return f"{scheme.lower()}:{rest}" if colon else uri
 
 
+def _both_spellings(items: Iterable[tuple[str, V]]) -> dict[str, V]:
+    found: dict[str, V] = {}
+    for uri, value in items:
+        found[uri] = value
+        settled = canonical_uri(uri)
+        if settled is not None:
+            found.setdefault(settled, value)
+    return found
+
+
 class UriRules(Generic[V]):
     """Values by exact URI or by prefix (`notes://public/*`); the exact one wins, then the longest prefix."""
 
@@ -39,9 +49,9 @@ class UriRules(Generic[V]):
 
     def __init__(self, declared: Mapping[str, V] | Iterable[tuple[str, V]]) -> None:
         items = dict(declared)
-        self._exact = {uri: value for uri, value in items.items() if not uri.endswith("*")}
-        prefixes = [(uri[:-1], value) for uri, value in items.items() if uri.endswith("*")]
-        self._prefixes = tuple(sorted(prefixes, key=lambda item: -len(item[0])))
+        self._exact = _both_spellings((uri, value) for uri, value in items.items() if not uri.endswith("*"))
+        prefixes = _both_spellings((uri[:-1], value) for uri, value in items.items() if uri.endswith("*"))
+        self._prefixes = tuple(sorted(prefixes.items(), key=lambda item: -len(item[0])))
 
     def find(self, uri: str) -> tuple[V, ...]:
         """Return the values that govern a URI; empty if none does.

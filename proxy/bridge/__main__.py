@@ -102,7 +102,7 @@ async def serve(options: Options, listener: socket.socket, token: CallerToken, e
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listener with IPPROTO_TCP, or uvicorn's connections lose TCP_NODELAY: 44 ms a request."""
+    """Listen with IPPROTO_TCP, or uvicorn's connections lose TCP_NODELAY: 44 ms a request."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

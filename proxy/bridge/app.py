@@ -1,7 +1,6 @@
 """The ASGI application: who may call, which era a request is of."""
 
 import hmac
-import os
 import re
 from pathlib import Path
 from typing import Any, Final, cast
@@ -13,7 +12,7 @@ from proxy.bridge.modern import ModernEndpoint
 from proxy.bridge.replies import Failure, Receive, Send
 from proxy.errors import FORBIDDEN, INVALID_REQUEST
 
-TOKEN_HEADER: Final = "x-postern-bridge"
+TOKEN_HEADER: Final = "x-postern-bridge"  # noqa: S105 - a name, not a secret
 _FORBIDDEN: Final = Failure(403, FORBIDDEN, "only the proxy may call this server")
 _NOT_FOUND: Final = Failure(404, INVALID_REQUEST, "no such path")
 _BAD_HOST: Final = Failure(421, INVALID_REQUEST, "Host is not a loopback address")
@@ -55,7 +54,7 @@ class CallerToken:
 
     def _state(self) -> tuple[int, int, int] | None:
         try:
-            found = os.stat(self._path)
+            found = self._path.stat()
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size

@@ -25,7 +25,7 @@ class Catalogue:
         self._asking = asyncio.Lock()
 
     async def wanted(self, link: Link, tool: str, meta: JsonObject) -> tuple[Mirrored, ...]:
-        """The arguments of a tool that must be mirrored."""
+        """Return the arguments of a tool that must be mirrored."""
         async with self._asking:
             now = asyncio.get_running_loop().time()
             age_s = now - self._asked_at

@@ -49,21 +49,17 @@ class Spawner:
         self._numbers = itertools.count(1)
 
     async def spawn(self, listener: Listener) -> "Child":
-        """A running child; OSError when the command cannot be executed."""
+        """Start a child; OSError when the command cannot be executed."""
         number = next(self._numbers)
         marker = f"{self._lifeline.marker}.{number}"
-        process = subprocess.Popen(
-            self._command.argv,
-            env={**self._command.environment, MARKER_NAME: marker},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            bufsize=0,
-            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - the bridge has one thread, and prctl is all that runs
-        )
+        process = _execute(self._command, marker)
         self._lifeline.watch(process.pid)
-        child = Child(f"{self._name}/{number}", process, marker, self._command, self._lifeline, listener)
+
+        def sweep() -> None:
+            kill_marked(marker)
+            self._lifeline.forget(process.pid)
+
+        child = Child(process, listener, sweep, label=f"{self._name}/{number}", command=self._command)
         try:
             await child.connect()
         except OSError:
@@ -71,6 +67,19 @@ class Spawner:
             process.wait()
             raise
         return child
+
+
+def _execute(command: Command, marker: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command.argv,
+        env={**command.environment, MARKER_NAME: marker},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        bufsize=0,
+        preexec_fn=_die_with_parent(),  # noqa: PLW1509 - the bridge has one thread, and prctl is all that runs
+    )
 
 
 def _die_with_parent() -> Callable[[], None]:
@@ -102,25 +111,27 @@ class _Reader(asyncio.Protocol):
 
 
 class Child:
-    """A process in a session of its own. It is over when the process has exited and its output has been read."""
+    """A process in a session of its own. It is over when the process has exited and its output has been read.
+
+    `on_reaped` sweeps what escaped from its process group.
+    """
 
     def __init__(
         self,
-        label: str,
         process: "subprocess.Popen[bytes]",
-        marker: str,
-        command: Command,
-        lifeline: Lifeline,
         listener: Listener,
+        on_reaped: Callable[[], None],
+        *,
+        label: str,
+        command: Command,
     ) -> None:
         self.label = label
         self.pid = process.pid
         self.is_over = False
         self._process = process
-        self._marker = marker
         self._command = command
-        self._lifeline = lifeline
         self._listener = listener
+        self._on_reaped = on_reaped
         self._over = asyncio.Event()
         self._output_ended = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
@@ -180,13 +191,12 @@ class Child:
                 return
 
     def _on_process_exit(self) -> None:
-        """The process is a zombie now, so its group id cannot belong to anybody else: end the group, then reap."""
+        """End the group, then reap: the process is a zombie now, so its group id cannot be anybody else's."""
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         kill_group(self.pid)
         self._process.wait()
-        kill_marked(self._marker)
-        self._lifeline.forget(self.pid)
+        self._on_reaped()
         self._finishing = asyncio.create_task(self._finish())
 
     async def _finish(self) -> None:
@@ -205,7 +215,7 @@ class Child:
             self._listener.on_frame(frame)
 
     def _on_output_end(self) -> None:
-        """A server that closed its output cannot answer any more, whether it exits or not."""
+        """End a server that closed its output: it cannot answer any more, whether it exits or not."""
         self._output_ended.set()
         if self._process.returncode is None and self._stopping is None:
             self._stopping = asyncio.create_task(self._stop())

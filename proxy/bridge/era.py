@@ -23,7 +23,7 @@ Era: TypeAlias = Literal["modern"] | NotModern
 
 async def probe_modern(link: Link, limit_s: float) -> Era | Failure | None:
     """Ask `server/discover`. None when it did not answer, Failure when it died over it."""
-    meta = {VERSION_KEY: MODERN_VERSIONS[-1], CAPABILITIES_KEY: {}}
+    meta: JsonObject = {VERSION_KEY: MODERN_VERSIONS[-1], CAPABILITIES_KEY: {}}
     request: JsonObject = {"jsonrpc": "2.0", "id": "probe", "method": "server/discover", "params": {"_meta": meta}}
     answer = await ask(link, request, limit_s)
     if answer is None or isinstance(answer, Failure):

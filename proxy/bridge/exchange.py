@@ -34,7 +34,7 @@ class Exchange:
         self._request_id: RequestId | None = None
 
     async def read_message(self) -> JsonObject | None:
-        """The body as one JSON object; None when it was refused, or the client left."""
+        """Return the body as one JSON object; None when it was refused, or the client left."""
         failure = _refuse_media_types(self.headers)
         if failure is not None:
             await self.refuse(failure)
@@ -56,7 +56,7 @@ class Exchange:
         await send_failure(self.send, failure, self._request_id)
 
     async def accept(self, status: int = 202, headers: Headers = ()) -> None:
-        """Taken, nothing to say."""
+        """Answer that it was taken."""
         await send_json(self.send, status, b"", headers)
 
     def accepts_events(self) -> bool:

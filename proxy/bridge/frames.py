@@ -53,7 +53,7 @@ def parse_message(raw: bytes) -> JsonObject:
 
 
 def render_message(message: JsonObject) -> bytes:
-    """The message on one line of ASCII; FrameError when a number has no JSON form (1e999)."""
+    """Render on one line of ASCII; FrameError when a number has no JSON form (1e999)."""
     try:
         return json.dumps(message, separators=(",", ":"), allow_nan=False).encode("ascii")
     except (ValueError, RecursionError) as error:
@@ -88,7 +88,7 @@ def _kind_of_call(message: JsonObject) -> Kind | None:
 
 
 def readable_id(message: JsonObject) -> RequestId | None:
-    """The id an error answer should echo."""
+    """Return the id an error answer should echo."""
     value: object = message.get("id")
     return value if is_request_id(value) else None
 

@@ -36,7 +36,7 @@ class RequestHeaders:
             self._values.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
 
     def get(self, name: str) -> str | None:
-        """The value, of the first line if there are several."""
+        """Return the value, of the first line if there are several."""
         values = self._values.get(name)
         return values[0] if values else None
 
@@ -48,13 +48,13 @@ class RequestHeaders:
 
 
 def is_modern(headers: RequestHeaders) -> bool:
-    """The era of a request by its version header; no header is the legacy era (2025-03-26 has none)."""
+    """Tell the era of a request by its version header; no header is the legacy era (2025-03-26 has none)."""
     version = headers.get(VERSION_HEADER)
     return version is not None and version not in LEGACY_VERSIONS
 
 
 def decode_value(text: str | None) -> str | None:
-    """A header value with its `=?base64?…?=` wrapping undone; None when there is none or the wrapping is broken."""
+    """Undo the `=?base64?…?=` wrapping of a header value; None when there is no value or the wrapping is broken."""
     if text is None:
         return None
     wrapped = _SENTINEL.fullmatch(text)
@@ -82,7 +82,7 @@ def unsupported_version(supported: Iterable[str], requested: str) -> Failure:
 
 
 def refuse_request(body: JsonObject, headers: RequestHeaders) -> Failure | None:
-    """The first thing wrong with a modern request: duplicate header, `_meta`, header against body, version."""
+    """Name the first thing wrong with a modern request: duplicate header, `_meta`, header against body, version."""
     for name in (VERSION_HEADER, METHOD_HEADER, NAME_HEADER):
         if len(headers.lines(name)) > 1:
             return _mismatch(f"{name} header appears more than once")

@@ -101,7 +101,7 @@ class LegacyEndpoint:
     async def _first_answer(
         self, exchange: Exchange, session: Session, message: JsonObject
     ) -> JsonObject | Failure | None:
-        """The child's word on `initialize`; None when the client left before it came."""
+        """Return the child's word on `initialize`; None when the client left before it came."""
         asking = asyncio.ensure_future(ask(session.link, message, self._start_timeout_s))
         gone = asyncio.ensure_future(wait_for_disconnect(exchange.receive))
         try:

@@ -163,7 +163,7 @@ class Link:
         return _STATUS_OF_CODE.get(message["error"].get("code"), 200)
 
     def _refuse_oversized(self, frame: Oversized) -> None:
-        """The caller of that answer gets an error; when it cannot be told whose it was, all callers do."""
+        """Give the caller of that answer an error; when it cannot be told whose it was, all callers get it."""
         self._log(f"dropped: a frame of {frame.size_bytes} bytes")
         failure = Failure(502, BAD_GATEWAY, f"the server's answer is too large ({frame.size_bytes} bytes)")
         ticket = None if frame.request_id is None else self._requests.retire(frame.request_id)

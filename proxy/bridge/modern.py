@@ -36,7 +36,7 @@ class ModernEndpoint:
             return
         match kind_of(message):
             case Kind.NOTIFICATION:
-                # The era defines no client notification over HTTP, and an id in one proves nothing: taken, not passed on.
+                # The era defines no client notification over HTTP, and an id in one proves nothing: not passed on.
                 failure = refuse_version(exchange.headers.get(VERSION_HEADER) or "")
                 await (exchange.refuse(failure) if failure else exchange.accept())
             case Kind.REQUEST:

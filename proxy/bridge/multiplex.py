@@ -70,7 +70,7 @@ class Multiplexer(Generic[Sink]):
         return tuple(self._tickets.values())
 
     def admit(self, request: JsonObject, sink: Sink) -> tuple[Ticket[Sink], JsonObject]:
-        """A ticket for this request, and the request as the child shall see it. The original is left alone."""
+        """Return a ticket and the request as the child shall see it. The original is left alone."""
         number = self._next_number
         self._next_number += 1
         token, params = _with_token(request.get("params"), number)
@@ -86,14 +86,14 @@ class Multiplexer(Generic[Sink]):
         return self._tickets.pop(number, None)
 
     def of_client_id(self, client_id: RequestId) -> Ticket[Sink] | None:
-        """The request in flight that the client calls by this id; 1 and "1" are different ids."""
+        """Find the request in flight that the client calls by this id; 1 and "1" are different ids."""
         for ticket in self._tickets.values():
             if ticket.client_id == client_id and isinstance(ticket.client_id, str) == isinstance(client_id, str):
                 return ticket
         return None
 
     def only_call(self) -> Ticket[Sink] | None:
-        """The one request in flight that a message without correlation can belong to, if there is exactly one."""
+        """Find the one call in flight that a message without correlation can belong to, if there is exactly one."""
         calls = [ticket for ticket in self._tickets.values() if ticket.method != LISTEN_METHOD]
         return calls[0] if len(calls) == 1 else None
 
@@ -110,10 +110,10 @@ class Multiplexer(Generic[Sink]):
                 return Stray("not a JSON-RPC message")
 
     def _route_response(self, message: JsonObject) -> Routed[Sink]:
-        number: object = message["id"]
-        ticket = self._tickets.pop(number, None) if _is_number(number) else None
+        ticket = self._ticket(message["id"])
         if ticket is None:
-            return Stray(f"answer to a request that is not in flight: {number!r}")
+            return Stray(f"answer to a request that is not in flight: {message['id']!r}")
+        del self._tickets[ticket.number]
         answer = message | {"id": ticket.client_id}
         if "result" in answer:
             answer["result"] = _with_subscription(answer["result"], ticket.client_id)
@@ -150,15 +150,11 @@ class Multiplexer(Generic[Sink]):
         return Related(ticket, message | {"params": params | {"requestId": ticket.client_id}}, is_last=True)
 
     def _ticket(self, number: object) -> Ticket[Sink] | None:
-        return self._tickets.get(number) if _is_number(number) else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+        return self._tickets.get(number) if isinstance(number, int) and not isinstance(number, bool) else None
 
 
 def _with_token(params: object, number: int) -> tuple[RequestId | None, JsonObject | None]:
-    """The client's progress token, and the parameters with ours in its place."""
+    """Return the client's progress token, and the parameters with ours in its place."""
     if not isinstance(params, dict):
         return None, None
     known = cast("JsonObject", params)
@@ -172,7 +168,7 @@ def _with_token(params: object, number: int) -> tuple[RequestId | None, JsonObje
 
 
 def _with_subscription(holder: Any, client_id: RequestId) -> Any:
-    """The same object with the client's own id as its subscription id, where it has one."""
+    """Put the client's own id in as the subscription id, where there is one."""
     if not isinstance(holder, dict):
         return cast("object", holder)
     known = cast("JsonObject", holder)

@@ -28,7 +28,7 @@ class Options:
 
 
 def parse_options(arguments: Sequence[str]) -> Options:
-    """The options, or a usage message and exit code 2."""
+    """Return the options, or print the usage and exit with 2."""
     parser = _build_parser()
     own, dashes, argv = _split(arguments)
     values = cast("dict[str, object]", vars(parser.parse_args(own)))

@@ -23,11 +23,20 @@ _PLAIN_TYPES: Final = frozenset({"string", "integer", "boolean"})
 # Where JSON Schema 2020-12 keeps schemas below a schema, by the shape of the keyword's value. `properties` is apart: it
 # is the only way down on which an annotation counts.
 _ONE: Final = (
-    "items contains unevaluatedItems additionalProperties propertyNames unevaluatedProperties not if then else "
-    "contentSchema"
-).split()
-_LIST: Final = "allOf anyOf oneOf prefixItems".split()
-_MAP: Final = "patternProperties dependentSchemas $defs definitions".split()
+    "items",
+    "contains",
+    "unevaluatedItems",
+    "additionalProperties",
+    "propertyNames",
+    "unevaluatedProperties",
+    "not",
+    "if",
+    "then",
+    "else",
+    "contentSchema",
+)
+_LIST: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
+_MAP: Final = ("patternProperties", "dependentSchemas", "$defs", "definitions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,7 @@ class Mirrored:
 
 
 def mirrored_arguments(schema: object) -> tuple[Mirrored, ...]:
-    """What a schema asks to be mirrored; nothing when one annotation is invalid, since clients then drop the tool."""
+    """List what a schema asks to be mirrored; nothing when one annotation is invalid, clients then drop the tool."""
     found: list[Mirrored] = []
     for path, node in _positions(schema):
         if _ANNOTATION not in node:
@@ -56,7 +65,7 @@ def mirrored_arguments(schema: object) -> tuple[Mirrored, ...]:
 
 
 def refuse_parameters(wanted: tuple[Mirrored, ...], arguments: JsonObject, headers: RequestHeaders) -> Failure | None:
-    """The first header that does not say what the argument says."""
+    """Name the first header that does not say what the argument says."""
     for one in wanted:
         reason = _disagreement(one, _argument(arguments, one.path), headers.lines(one.header))
         if reason is not None:

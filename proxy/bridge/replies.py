@@ -107,7 +107,7 @@ class Answer:
         self._gone.cancel()
 
     async def write(self) -> bool:
-        """From the first message to the last; False when the client left before."""
+        """Write from the first message to the last; False when the client left before."""
         self._stream.attach(self)
         try:
             first = await self._next(0, self._manner.commit_after_s)
@@ -119,7 +119,7 @@ class Answer:
             self._finish()
 
     async def resume(self, after: int) -> bool:
-        """An event stream from a position on."""
+        """Write an event stream from a position on."""
         self._stream.attach(self)
         try:
             return await self._write_events(after)
@@ -161,7 +161,7 @@ class Answer:
                 await self._write(b": ping\n\n")
 
     async def _next(self, cursor: int, limit_s: float) -> Event | None:
-        """The next message; None when the client left, the stream ended, or the time is up."""
+        """Wait for the next message; None when the client left, the stream ended, or the time is up."""
         event = self._stream.next_after(cursor)
         if event is None and not self._stream.is_closed and not self._gone.done():
             change = self._stream.change()

@@ -35,7 +35,7 @@ class Backoff:
     ready_at: float = 0.0
 
     def after_end(self, started_at: float, now: float) -> "Backoff":
-        """A child ended. The first end costs nothing; a child that ran for a minute is forgiven."""
+        """Count the end of a child. The first costs nothing; a child that ran for a minute is forgiven."""
         failures = 1 if now - started_at >= _STABLE_S else self.failures + 1
         pause_s = 0.0 if failures == 1 else min(_FIRST_PAUSE_S * 2.0 ** min(failures - 2, 16), _LONGEST_PAUSE_S)
         return Backoff(failures, now + pause_s)
@@ -52,7 +52,7 @@ class Resident:
         self.started_at = 0.0
 
     def on_unrelated(self, link: Link, message: JsonObject, kind: Kind) -> None:
-        """Nobody knows whose it is, so it goes to the only call there is, or to nobody."""
+        """Give it to the only call there is, or to nobody: it does not say whose it is."""
         if kind is Kind.REQUEST:
             link.tell(error_message(message["id"], METHOD_NOT_FOUND, "servers send no requests in this era"))
             return
@@ -69,7 +69,7 @@ class Resident:
         self.backoff = self.backoff.after_end(self.started_at, asyncio.get_running_loop().time())
 
     def vacate(self) -> Link | None:
-        """The child leaves on purpose: no failure."""
+        """Let the child leave on purpose, which is no failure."""
         link, self.link = self.link, None
         return link
 
@@ -90,7 +90,7 @@ class Residents:
         self.not_modern: NotModern | None = None
 
     async def find(self, principal: str) -> Resident | NotModern | Failure:
-        """A place with a running child."""
+        """Return a place with a running child."""
         key = "" if self._sharing == "shared" else principal
         resident = self._residents.setdefault(key, Resident())
         async with resident.starting:
@@ -151,7 +151,7 @@ class Residents:
         return await self._ask_legacy(resident, was_silent=era is None)
 
     async def _ask_legacy(self, resident: Resident, *, was_silent: bool) -> NotModern | Failure:
-        """It did not understand the question of the modern era: a server of the legacy era, or none at all."""
+        """Ask again, in legacy words, a server that did not understand the question of the modern era."""
         link = await self._open(resident)
         if isinstance(link, Failure):
             return link

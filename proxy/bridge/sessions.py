@@ -76,7 +76,7 @@ class Session:
         self._kept.pop(stream.name, None)
 
     def take_notification(self, message: JsonObject) -> None:
-        """Pass on what the client says; a cancellation also ends the cancelled request's stream, servers stay silent."""
+        """Pass it on; a cancellation also ends the cancelled request's stream, because servers fall silent."""
         if message["method"] != "notifications/cancelled":
             self.link.tell(message)
             return
@@ -94,7 +94,7 @@ class Session:
             self.link.tell(message)
 
     def on_unrelated(self, link: Link, message: JsonObject, kind: Kind) -> None:
-        """To the one call in flight, else to the standing stream, which keeps it until somebody reads."""
+        """Give it to the one call in flight, else to the standing stream, which keeps it until somebody reads."""
         if kind is Kind.REQUEST:
             self._questions[message["id"]] = None
             while len(self._questions) > _MAX_QUESTIONS:
@@ -133,7 +133,7 @@ class Sessions:
         return len(self._sessions)
 
     async def open(self, principal: str | None) -> Session | Failure:
-        """A session with a fresh child that was not spoken to yet."""
+        """Open a session with a fresh child that was not spoken to yet."""
         if self._is_closing:
             return CLOSING
         if not self._places.take():
@@ -148,13 +148,13 @@ class Sessions:
         return session
 
     def find(self, session_id: str, principal: str | None) -> Session | None:
-        """The open session of this id, if it is the principal's."""
+        """Return the open session of this id, if it is the principal's."""
         session = self._sessions.get(session_id)
         is_usable = session is not None and session.is_open and session.principal == principal
         return session if is_usable else None
 
     def end(self, session: Session, failure: Failure = ENDED) -> None:
-        """Unknown from now on; its child ends in the background."""
+        """Make it unknown from now on; its child ends in the background."""
         self._forget(session)
         session.standing.close()
         ending = asyncio.create_task(session.link.stop(failure))

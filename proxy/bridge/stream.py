@@ -79,7 +79,7 @@ class Stream:
         self._wake()
 
     def next_after(self, seq: int) -> Event | None:
-        """The first message later than `seq`, if it is here already."""
+        """Return the first message later than `seq`, if it is here already."""
         if not self._is_replayable:
             while self._events and self._events[0].seq <= seq:
                 self._forget_oldest()
@@ -88,7 +88,7 @@ class Stream:
         return self._events[max(0, seq + 1 - self._events[0].seq)]
 
     def change(self) -> asyncio.Future[None]:
-        """A future that is done at the next message or at the close."""
+        """Return a future that is done at the next message or at the close."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         waiter.add_done_callback(self._waiters.discard)
@@ -108,7 +108,7 @@ def render_event_id(stream: str, seq: int) -> str:
 
 
 def parse_event_id(text: str) -> tuple[str, int] | None:
-    """The stream and the position that an event id names; None when it is not one of ours."""
+    """Return the stream and the position that an event id names; None when it is not one of ours."""
     name, dash, seq = text.rpartition("-")
     if not dash or len(text) > 64 or not (seq.isascii() and seq.isdigit()):
         return None

@@ -31,12 +31,12 @@ def carries(pid: int, marker: str) -> bool:
 
 def kill_marked(marker: str) -> int:
     """SIGKILL to every process that carries the marker; how many there were."""
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return sum(_kill_if_marked(pid, marker) for pid in pids if pid != os.getpid() and carries(pid, marker))
 
 
 def _kill_if_marked(pid: int, marker: str) -> bool:
-    """Checks again behind a pidfd, so that a recycled pid is not hit."""
+    """Check again behind a pidfd, so that a recycled pid is not hit."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:

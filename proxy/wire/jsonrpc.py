@@ -15,7 +15,7 @@ import msgspec
 
 from proxy import errors
 from proxy.wire.fault import WireFault
-from proxy.wire.structure import count_members, is_deeper_than, skeleton
+from proxy.wire.structure import count_quotes, is_deeper_than
 
 __all__ = ["DEFAULT_MAX_DEPTH", "Envelope", "EnvelopeKind", "WireFault", "encode", "parse_envelope"]
 
@@ -133,10 +133,10 @@ def _decode(body: bytes) -> object:
 
 
 def _structural_fault(body: bytes, found: dict[str, Any], max_depth: int) -> WireFault | None:
-    bones = skeleton(body)
-    if is_deeper_than(bones, max_depth):
+    if is_deeper_than(body, max_depth):
         return _invalid("wire.depth", f"the body nests deeper than {max_depth} levels")
-    if count_members(bones) != count_members(skeleton(_ENCODER.encode(found))):
+    encoded = _ENCODER.encode(found)
+    if encoded != body and count_quotes(encoded) != count_quotes(body):
         return _invalid("wire.duplicate_key", "an object in the body has the same key twice")
     return None
 

@@ -124,7 +124,7 @@ def _event(raw: bytes, fields: list[tuple[bytes, bytes]]) -> SseEvent:
 
 
 def encode_event(data: str, *, event: str = "", id: str | None = None, retry: int | None = None) -> bytes:  # noqa: A002
-    """Return the bytes of an event; ValueError where `event` or `id` cannot be written on one line."""
+    """Return the bytes of an event; ValueError for what has no UTF-8, or in `event` and `id` more than one line."""
     if _UNSAFE.search(event) or _UNSAFE.search(id or ""):
         raise ValueError("the type and the id of an event have neither line ends nor NUL")
     lines = [f"event: {event}"] if event else []

@@ -159,5 +159,9 @@ def last_complaint(log_file: Path, *, since: int = 0) -> str:
     with log_file.open("rb") as log:
         log.seek(max(since, log_file.stat().st_size - 65536))
         lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    complaints = [line for line in lines if re.search(r"\b(FATAL|PANIC|error):", line)]
-    return (complaints or lines or ["it wrote nothing"])[-1]
+    complaints = [number for number, line in enumerate(lines) if re.search(r"\b(FATAL|PANIC|error):", line)]
+    if not lines or not complaints:
+        return lines[-1] if lines else "it wrote nothing"
+    last = complaints[-1]
+    # Of a wrong setting the fatal line says only in which file it is; the line before says which.
+    return "; ".join(lines[max(0, last - 1) : last + 1]) if "configuration file" in lines[last] else lines[last]

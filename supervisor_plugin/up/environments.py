@@ -80,8 +80,8 @@ async def ensure(environment: Environment, progress: Progress) -> bool:
     """Make the environment current; return False if it was. Several processes may ask at once. Raises InstallError."""
     if environment.is_current():
         return False
-    environment.directory.parent.mkdir(parents=True, exist_ok=True)
-    async with _locked(environment.directory.with_name(f".{environment.directory.name}.lock")):
+    environment.directory.mkdir(parents=True, exist_ok=True)
+    async with _locked(environment.directory):
         if environment.is_current():
             return False
         await _install(environment, progress)
@@ -188,8 +188,9 @@ async def _nothing() -> AsyncGenerator[bytes]:
 
 
 @contextlib.asynccontextmanager
-async def _locked(path: Path) -> AsyncGenerator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+async def _locked(directory: Path) -> AsyncGenerator[None]:
+    # The directory itself is the lock: it stays when its content is cleared, and no file is left beside it.
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         while not _takes(descriptor):
             await asyncio.sleep(POLL_S)

@@ -57,3 +57,7 @@ def test_the_log_line_that_says_why_is_found(tmp_path: Path):
     assert last_complaint(log, since=since) == "it wrote nothing"
     log.write_text(log.read_text() + "LOG: starting\n1 FATAL:  no space\nLOG: down\n")
     assert last_complaint(log, since=since) == "1 FATAL:  no space"
+    log.write_text("LOG: bad x\nFATAL: configuration file has errors\n")
+    assert last_complaint(log) == "LOG: bad x; FATAL: configuration file has errors"
+    log.write_text("killed\n")
+    assert last_complaint(log) == "killed"

@@ -29,7 +29,7 @@ def notification() -> Envelope:
 
 
 def mirrored(method: str | bytes | None, *names: str | bytes) -> list[Header]:
-    lines = [JSON]
+    lines: list[Header] = [JSON]
     if method is not None:
         lines.append((b"mcp-method", method.encode() if isinstance(method, str) else method))
     return lines + [(b"mcp-name", name.encode() if isinstance(name, str) else name) for name in names]

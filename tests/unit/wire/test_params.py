@@ -123,10 +123,8 @@ PROPERTY = st.fixed_dictionaries(
     {"type": st.sampled_from(["string", "integer", "boolean", "number"])},
     optional={"x-mcp-header": st.sampled_from(["A", "B", "a", "c d"])},
 )
-SCHEMAS = st.dictionaries(
-    st.sampled_from(["x", "y"]),
-    PROPERTY | st.builds(lambda inner: {"properties": inner}, st.dictionaries(st.sampled_from(["x", "y"]), PROPERTY)),
-).map(lambda properties: {"properties": properties})
+OBJECTS = st.fixed_dictionaries({"properties": st.dictionaries(st.sampled_from(["x", "y"]), PROPERTY)})
+SCHEMAS = st.fixed_dictionaries({"properties": st.dictionaries(st.sampled_from(["x", "y"]), PROPERTY | OBJECTS)})
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([1.0, 1.5, "1", "true", "1.0", "é", ["x"]])
 ARGUMENTS = st.dictionaries(
     st.sampled_from(["x", "y"]), SCALARS | st.dictionaries(st.sampled_from(["x", "y"]), SCALARS)

@@ -1,0 +1,126 @@
+"""What a row keeps of a payload: redacted, capped, with size and digest of the whole (SPEC A5). Pure.
+
+Redaction has three parts: the JSON pointers that the registry declares for a tool (RFC 6901; the token `*` stands for
+every member or element), secrets by name or format, and whatever text repeats a value that a pointer took out: servers
+send structured content a second time as text.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, cast
+
+import msgspec
+
+from proxy.audit.detector import MASK, mask_secrets, may_hold_secret, names_secret
+from proxy.audit.record import Payload
+
+MOST_DEPTH: Final = 128
+SMALLEST_CAP: Final = 64
+_SHORTEST_ECHO: Final = 4
+_encode = msgspec.json.Encoder().encode
+
+
+def snapshot(value: object, whole: bytes, pointers: Sequence[str], cap: int) -> Payload:
+    """Return the snapshot of `value`, which was parsed from (a part of) `whole`.
+
+    The text is valid JSON of at most `cap` bytes; None when there is no value, or the cap is too small for any. Cut
+    short it is `{"truncated":"…"}`. `value` is not changed. Pointers are relative to `value`.
+    """
+    text = None if value is None or cap < SMALLEST_CAP else _shown(value, pointers, cap)
+    return Payload(text, len(whole), hashlib.sha256(whole).digest())
+
+
+def redact(value: object, pointers: Sequence[str] = ()) -> object:
+    """Return a copy of JSON data without what the pointers name, and without secrets."""
+    taken: set[str] = set()
+    for pointer in pointers:
+        value = _without(value, parse_pointer(pointer), taken)
+    echoes = sorted((echo for echo in taken if len(echo) >= _SHORTEST_ECHO), key=len, reverse=True)
+    return _masked(value, echoes, 0)
+
+
+@lru_cache(1024)
+def parse_pointer(pointer: str) -> tuple[str, ...]:
+    """Return the tokens of a JSON pointer; one without its leading slash is read as if it had it."""
+    if not pointer:
+        return ()
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.removeprefix("/").split("/"))
+
+
+def _shown(value: object, pointers: Sequence[str], cap: int) -> str:
+    encoded = _json(value)
+    if pointers or may_hold_secret(encoded):
+        encoded = _json(redact(value, pointers))
+    if len(encoded) > cap:
+        encoded = _truncated(encoded, cap)
+    return encoded.decode()
+
+
+def _json(value: object) -> bytes:
+    try:
+        return _encode(value)
+    except (UnicodeEncodeError, OverflowError, TypeError, ValueError):  # lone surrogates, integers of any size
+        return json.dumps(value, separators=(",", ":"), default=str).encode()
+
+
+def _truncated(encoded: bytes, cap: int) -> bytes:
+    keep = cap - 20
+    while True:
+        made = _encode({"truncated": encoded[:keep].decode(errors="ignore")})
+        if len(made) <= cap:
+            return made
+        keep = min(keep - 1, keep * cap // len(made))
+
+
+def _without(value: object, tokens: tuple[str, ...], taken: set[str]) -> object:
+    """Return `value` with what the tokens lead to masked; add the texts that were in it to `taken`."""
+    if not tokens:
+        taken.update(_leaves(value))
+        return MASK
+    token, rest = tokens[0], tokens[1:]
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, object]", value)
+        return {key: _without(item, rest, taken) if token in ("*", key) else item for key, item in members.items()}
+    if isinstance(value, (list, tuple)):
+        elements = cast("Sequence[object]", value)
+        return [
+            _without(item, rest, taken) if token in ("*", str(index)) else item for index, item in enumerate(elements)
+        ]
+    return value
+
+
+def _leaves(value: object) -> Iterable[str]:
+    match value:
+        case dict():
+            for item in cast("dict[str, object]", value).values():
+                yield from _leaves(item)
+        case list() | tuple():
+            for item in cast("Sequence[object]", value):
+                yield from _leaves(item)
+        case None | bool():
+            return
+        case _:
+            yield str(value)
+
+
+def _masked(value: Any, echoes: Sequence[str], depth: int) -> object:
+    if isinstance(value, str):
+        for echo in echoes:
+            value = value.replace(echo, MASK)
+        return mask_secrets(value)
+    if depth > MOST_DEPTH:
+        return MASK
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, object]", value)
+        return {mask_secrets(key): _masked_member(key, item, echoes, depth + 1) for key, item in members.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(item, echoes, depth + 1) for item in cast("Sequence[object]", value)]
+    return value
+
+
+def _masked_member(key: str, item: object, echoes: Sequence[str], depth: int) -> object:
+    if names_secret(key) and isinstance(item, (str, int, float)) and not isinstance(item, bool):
+        return MASK
+    return _masked(item, echoes, depth)
