@@ -26,6 +26,7 @@ class App:
                 Route("/.well-known/oauth-protected-resource/{name}/mcp", self._resource_metadata),
             ]
         )
+        self._starlette.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from typing import Any
 
 import asyncpg
 
 from registry.database import queries
+from registry.database.driver import Pool
 
 CHANNEL = "postern_services"
 _POLL_S = 2.0
@@ -22,7 +22,7 @@ class ServiceBoard:
     passes then anyway, because none could be recorded.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._sql = queries.load("proxy", "availability.sql")
         self._blocked: dict[str, str] = {}

@@ -51,7 +51,6 @@ class Door:
         """Headers of the answer to a preflight."""
         allowed = next((value for name, value in headers if name == b"access-control-request-headers"), b"")
         return [
-            *self.cors(headers),
             (b"access-control-allow-methods", b"GET, POST, DELETE"),
             (b"access-control-allow-headers", allowed),
             (b"access-control-max-age", b"600"),

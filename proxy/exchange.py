@@ -11,6 +11,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 WATCH_AFTER_S = 0.05
+_DISCARDED_BYTES = 8 * 1024 * 1024
+"""So much beyond the limit is read and dropped: a client that is answered while it still sends sees a reset instead."""
 
 
 class BodyTooLargeError(Exception):
@@ -33,6 +35,10 @@ class Exchange(Protocol):
 
     async def read_body(self, limit: int) -> bytes:
         """Return the whole body; raise `BodyTooLargeError` or `ClientGoneError`."""
+        ...
+
+    def add_headers(self, headers: Sequence[Header]) -> None:
+        """Send these with whatever is answered."""
         ...
 
     async def answer(self, status: int, headers: Sequence[Header], body: bytes) -> None:
@@ -59,11 +65,12 @@ class Exchange(Protocol):
 class AsgiExchange:
     """The exchange of one ASGI `http` scope."""
 
-    __slots__ = ("_receive", "_send", "headers", "method", "path", "query", "remote", "scheme")
+    __slots__ = ("_always", "_receive", "_send", "headers", "method", "path", "query", "remote", "scheme")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
+        self._always: list[Header] = []
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query: bytes = scope["query_string"]
@@ -73,36 +80,41 @@ class AsgiExchange:
         self.remote: str = client[0] if client else "unknown"
 
     async def read_body(self, limit: int) -> bytes:
-        self._refuse_announced(limit)
         message = await self._receive()
-        body: bytes = message.get("body", b"")
         if message["type"] == "http.request" and not message.get("more_body"):
-            return _within(body, limit)
-        parts = [body]
-        size = len(body)
-        while True:
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
+            return self._within(message.get("body", b""), limit)
+        parts: list[bytes] = []
+        size = 0
+        while message["type"] != "http.disconnect":
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size <= limit:
+                parts.append(part)
+            elif size > limit + _DISCARDED_BYTES:
+                raise BodyTooLargeError
             if not message.get("more_body"):
-                return b"".join(parts)
+                return self._within(b"".join(parts), limit if size <= limit else -1)
             message = await self._receive()
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise BodyTooLargeError
+        raise ClientGoneError
 
-    def _refuse_announced(self, limit: int) -> None:
-        for name, value in self.headers:
-            if name == b"content-length" and value.isdigit() and int(value) > limit:
-                raise BodyTooLargeError
+    @staticmethod
+    def _within(body: bytes, limit: int) -> bytes:
+        if len(body) > limit:
+            raise BodyTooLargeError
+        return body
+
+    def add_headers(self, headers: Sequence[Header]) -> None:
+        self._always.extend(headers)
 
     async def answer(self, status: int, headers: Sequence[Header], body: bytes) -> None:
         length = (b"content-length", b"%d" % len(body))
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, *self._always, length]}
+        )
         await self._send({"type": "http.response.body", "body": body})
 
     async def open(self, status: int, headers: Sequence[Header]) -> None:
-        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._always]})
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 
     async def write(self, chunk: bytes) -> None:
@@ -139,9 +151,3 @@ class _GoneWatch:
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
-
-
-def _within(body: bytes, limit: int) -> bytes:
-    if len(body) > limit:
-        raise BodyTooLargeError
-    return body

@@ -21,11 +21,11 @@ from proxy.relay import (
     events,
     is_answer_to,
     message_of,
-    read_json,
+    reply_of,
 )
 from proxy.routes import Route
 from proxy.sessions import SESSION_HEADER, Session, SessionStoreUnavailableError
-from proxy.upstream import UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from proxy.upstream import UpstreamError, UpstreamLimits, UpstreamTimeout, UpstreamUnreachable
 from proxy.upstream.response import UpstreamResponse
 from proxy.verdict import judge
 from proxy.wire.era import Era
@@ -47,7 +47,9 @@ class StreamEndedError(Exception):
 class Upstream(Protocol):
     """The road to one server."""
 
-    async def send(self, method: bytes, headers: Sequence[Header], body: bytes) -> UpstreamResponse:
+    async def send(
+        self, method: bytes, headers: Sequence[Header], body: bytes, *, limits: UpstreamLimits | None = None
+    ) -> UpstreamResponse:
         """Send one request; return once the answer's headers are there; raise `UpstreamError`."""
         ...
 
@@ -108,9 +110,8 @@ class Execution:
     async def _dispatch(self) -> Reply:
         """Talk to the server within the total limit; a client that leaves ends what its leaving cancels."""
         gone = False
-        call = self._call
         try:
-            async with asyncio.timeout(self._route.total_s(call.target() if call.is_tool_call else None)) as deadline:
+            async with asyncio.timeout(self._route.total_s(self._call)) as deadline:
 
                 def leave() -> None:
                     nonlocal gone
@@ -144,7 +145,10 @@ class Execution:
     async def _attempt(self) -> Reply:
         call = self._call
         body = call.envelope.encoded() if call.envelope is not None else b""
-        response = await self._office.upstream(call).send(call.http_method.encode(), self._outgoing(), body)
+        limits = self._route.stream_limits if call.is_long_lived else None
+        response = await self._office.upstream(call).send(
+            call.http_method.encode(), self._outgoing(), body, limits=limits
+        )
         async with response:
             self._status = response.status
             self._headers = to_client(response.headers)
@@ -162,21 +166,13 @@ class Execution:
         if kind == EVENT_STREAM and response.status < 300:
             return await self._relay(response)
         call = self._call
-        if kind == b"application/json":
-            reply = await read_json(response, self._route.server.limits.response_bytes, call.rpc_id)
-        else:
-            reply = await self._read_other(response)
+        is_json = kind == b"application/json"
+        body = await response.read(self._route.server.limits.response_bytes if is_json else _OWN_ERROR_BYTES)
+        expects_message = call.rpc_id is not None or call.http_method == "GET"
+        reply = reply_of(response.status, body, call.rpc_id, is_json=is_json, expects_message=expects_message)
         if call.method == "initialize" and response.status < 300:
             await self._begin_session(response, reply)
         return reply
-
-    async def _read_other(self, response: UpstreamResponse) -> Reply:
-        """No JSON: fine where no message is due, an error otherwise."""
-        body = await response.read(_OWN_ERROR_BYTES)
-        expects_message = self._call.rpc_id is not None or self._call.http_method == "GET"
-        if response.status < 300 and (body.strip() or expects_message):
-            raise BrokenAnswerError(f"the server answered HTTP {response.status} without JSON or an event stream")
-        return Reply(response.status)
 
     async def _begin_session(self, response: UpstreamResponse, reply: Reply) -> None:
         """Give the client an id of ours for the session that the server has opened."""

@@ -3,9 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import asyncpg
+
+from registry.database.driver import Connection
+from registry.database.errors import DatabaseUnavailable
+from registry.database.pool import connect
 
 _RETRY_S = 1.0
 _PROBE_S = 5.0
@@ -19,8 +22,8 @@ async def listen(dsn: str, handlers: Mapping[str, Handler], on_reconnect: Callab
     """Call the channel's handler with each payload; `on_reconnect` says that some may have been missed."""
     while True:
         try:
-            connection = await asyncpg.connect(dsn, timeout=5)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            connection = await connect(dsn, application_name="postern notifications")
+        except DatabaseUnavailable as error:
             _log.warning("cannot listen for changes: %s", error)
             await asyncio.sleep(_RETRY_S)
             continue
@@ -35,7 +38,7 @@ async def listen(dsn: str, handlers: Mapping[str, Handler], on_reconnect: Callab
         await asyncio.sleep(_RETRY_S)
 
 
-async def _subscribe(connection: "asyncpg.Connection[Any]", handlers: Mapping[str, Handler]) -> None:
+async def _subscribe(connection: Connection, handlers: Mapping[str, Handler]) -> None:
     for channel, handler in handlers.items():
 
         def deliver(_connection: object, _pid: int, _channel: str, payload: object, handler: Handler = handler) -> None:
@@ -44,7 +47,7 @@ async def _subscribe(connection: "asyncpg.Connection[Any]", handlers: Mapping[st
         await connection.add_listener(channel, deliver)
 
 
-async def _watch(connection: "asyncpg.Connection[Any]") -> None:
+async def _watch(connection: Connection) -> None:
     """A dead connection is silent; ask it now and then."""
     while True:
         await asyncio.sleep(_PROBE_S)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from proxy import errors
 from proxy.audit.redact import snapshot
-from proxy.auth.bearer import query_has_token
+from proxy.auth.credential import query_has_token
 from proxy.call import Call
 from proxy.door import Door
 from proxy.errors import Refusal
@@ -71,6 +71,7 @@ class Pipeline:
         call.server, call.audience = route.server, route.audience
         if refusal := self._door.check(call.headers) or _refuse_query_token(exchange.query):
             return refusal
+        exchange.add_headers(self._door.cors(call.headers))
         if exchange.method == "OPTIONS":
             return route
         refusal = await _read(exchange, call, route)
@@ -161,7 +162,7 @@ async def _authenticate(call: Call, route: Route) -> Refusal | None:
 
 
 def _authorize(call: Call, route: Route) -> Refusal | None:
-    if call.identity is None:
+    if call.identity is None or call.era is None:
         return None
     call.decision = route.policy.decide(call.identity, call.http_method, call.envelope, call.era)
     if call.decision.allowed:

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 from weakref import WeakValueDictionary
 
+from proxy import errors
 from proxy.answers import encode
 from proxy.exchange import Header
 from proxy.relay import BrokenAnswerError, content_type, decode_message, events, message_of
@@ -36,14 +37,12 @@ def is_lost(status: int, message: dict[str, object] | None) -> bool:
     404 is what the specification asks for; the TypeScript SDK of the first generation answers 400 with -32000 and a
     sentence about the session instead (research/mcp.md §3.2).
     """
+    found: object = message.get("error") if message else None
+    error = cast("dict[str, object]", found) if isinstance(found, dict) else {}
     if status == 404:
-        error = message.get("error") if message else None
-        return not (isinstance(error, dict) and error.get("code") == -32601)
-    error = message.get("error") if status == 400 and message else None
-    if not isinstance(error, dict) or error.get("code") != -32000:
-        return False
+        return error.get("code") != errors.METHOD_NOT_FOUND
     text = str(error.get("message", "")).lower()
-    return "session" in text or "not initialized" in text
+    return status == 400 and error.get("code") == -32000 and ("session" in text or "not initialized" in text)
 
 
 class Rebuilder:

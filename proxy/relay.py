@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import msgspec
 
@@ -43,12 +44,12 @@ def content_type(response: UpstreamResponse) -> bytes:
 def decode_message(body: bytes) -> dict[str, object]:
     """Return one JSON-RPC message from the server; raise `BrokenAnswerError` for anything else."""
     try:
-        message = _DECODER.decode(body)
+        message: object = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BrokenAnswerError(f"the server's answer is not JSON: {error}") from error
     if not isinstance(message, dict):
         raise BrokenAnswerError("the server's answer is not a JSON object")
-    return message
+    return cast("dict[str, object]", message)
 
 
 def is_answer_to(message: dict[str, object], rpc_id: int | str | None) -> bool:
@@ -61,13 +62,16 @@ def is_answer_to(message: dict[str, object], rpc_id: int | str | None) -> bool:
     return found is None and "error" in message
 
 
-async def read_json(response: UpstreamResponse, limit: int, rpc_id: int | str | None) -> Reply:
-    """Read a JSON answer."""
-    body = await response.read(limit)
-    message = decode_message(body)
-    if not is_answer_to(message, rpc_id):
-        raise BrokenAnswerError("the server answered another request than the one it was sent")
-    return Reply(response.status, body=body, message=message)
+def reply_of(status: int, body: bytes, rpc_id: int | str | None, *, is_json: bool, expects_message: bool) -> Reply:
+    """Judge a whole answer that is no stream: a JSON-RPC message where one is due, nothing where none is."""
+    if is_json and body.strip():
+        message = decode_message(body)
+        if rpc_id is not None and not is_answer_to(message, rpc_id):
+            raise BrokenAnswerError("the server answered another request than the one it was sent")
+        return Reply(status, body=body, message=message)
+    if status < 300 and (body.strip() or expects_message):
+        raise BrokenAnswerError(f"the server answered HTTP {status} without JSON or an event stream")
+    return Reply(status)
 
 
 async def events(response: UpstreamResponse) -> AsyncIterator[SseEvent]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from proxy.auth.bearer import ServerAuth
 from proxy.authorize import Policy
 from proxy.call import Call
+from proxy.upstream.target import UpstreamLimits
 from registry.models import Server
 
 
@@ -24,10 +25,14 @@ class Route:
     auth: ServerAuth
     policy: Policy
     payload_bytes: int
+    stream_limits: UpstreamLimits
     load: Load = field(default_factory=Load)
 
-    def total_s(self, tool: str | None) -> float:
-        """The longest that one exchange may take."""
+    def total_s(self, call: Call) -> float | None:
+        """The longest that one exchange may take; a stream lives as long as its two ends like."""
+        if call.is_long_lived:
+            return None
+        tool = call.target() if call.is_tool_call else None
         declared = self.server.tools.get(tool) if tool is not None else None
         return declared.timeout_s if declared and declared.timeout_s else self.server.timeouts.total_s
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from time import monotonic
 from typing import Self
-
-from registry.secrets import SecretReader
 
 from proxy.audit.reconcile import close_interrupted, close_interrupted_forever
 from proxy.audit.writer import AuditWriter
@@ -20,13 +20,14 @@ from proxy.exchange import AsgiExchange, Receive, Scope, Send
 from proxy.executor import Executor
 from proxy.notifications import listen
 from proxy.pipeline import Pipeline
-from proxy.roads import Road
+from proxy.roads import Road, limits_of
 from proxy.routes import Route
 from proxy.sessions import CHANNEL as SESSIONS_CHANNEL
 from proxy.sessions import DATABASE_AWAY, Sessions
 from proxy.settings import Settings
 from registry.database.pool import create_pool
 from registry.models import Fleet, Server
+from registry.secrets import SecretReader
 
 _ACTIVITY_S = 5.0
 
@@ -111,13 +112,14 @@ class Runtime:
         return changed
 
     def _road(self, server: Server) -> Road:
-        credentials = [(h.name.lower().encode(), self._secrets.reveal(h.value)) for h in server.headers]
+        credentials = [(h.name.lower().encode(), self._secrets.secret(h.value).reveal()) for h in server.headers]
         return Road(server, credentials, self.settings.state_dir)
 
     def _route(self, fleet: Fleet, server: Server) -> Route:
         auth = ServerAuth.build(fleet, server, self._secrets)
         policy = Policy.build(fleet, server)
-        return Route(server, fleet.audience(server), auth, policy, fleet.audit.payload_bytes)
+        stream_limits = replace(limits_of(server), total_s=None, idle_s=math.inf)
+        return Route(server, fleet.audience(server), auth, policy, fleet.audit.payload_bytes, stream_limits)
 
     async def _close_roads(self) -> None:
         for road in self.roads.values():

@@ -14,7 +14,6 @@ from pathlib import Path
 import click
 import uvicorn
 import uvloop
-from registry.secrets import SecretReader
 
 from proxy.app import App
 from proxy.audit.errors import AuditError
@@ -25,6 +24,7 @@ from registry import gate
 from registry.database.errors import DatabaseError
 from registry.models import Fleet
 from registry.problems import render_text
+from registry.secrets import SecretReader
 
 _BACKLOG = 2048
 _KEEPALIVE_S = 75

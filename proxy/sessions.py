@@ -17,6 +17,7 @@ from proxy import errors
 from proxy.auth.identity import Authenticated, Identity
 from proxy.errors import Refusal
 from registry.database import queries
+from registry.database.driver import Pool
 from registry.models import Server
 
 SESSION_HEADER = b"mcp-session-id"
@@ -50,7 +51,7 @@ class Session:
 class Sessions:
     """Finds and keeps sessions; remembers the recent ones until PostgreSQL says that they changed."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", clock: Callable[[], float]) -> None:
+    def __init__(self, pool: Pool, clock: Callable[[], float]) -> None:
         self._pool = pool
         self._clock = clock
         self._sql = queries.load("proxy", "sessions.sql")

@@ -1,6 +1,7 @@
 """What a server's message says about the outcome of a request. Pure."""
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 from proxy.audit.record import Status
 
@@ -21,22 +22,24 @@ def judge(message: dict[str, object] | None, http_status: int) -> Verdict:
         return Verdict(Status.SUCCESS) if http_status < 400 else Verdict(Status.FAILED, f"HTTP {http_status}")
     error = message.get("error")
     if isinstance(error, dict):
-        return Verdict(Status.FAILED, _error_text(error))
+        return Verdict(Status.FAILED, _error_text(cast("dict[str, Any]", error)))
     result = message.get("result")
     if not isinstance(result, dict):
         return Verdict(Status.FAILED, "the result is not an object")
-    if result.get("isError") is True:
-        return Verdict(Status.TOOL_ERROR, _tool_error_text(result))
+    fields = cast("dict[str, Any]", result)
+    if fields.get("isError") is True:
+        return Verdict(Status.TOOL_ERROR, _tool_error_text(fields))
     return Verdict(Status.SUCCESS)
 
 
-def _error_text(error: dict[object, object]) -> str:
+def _error_text(error: dict[str, Any]) -> str:
     return f"{error.get('code')}: {error.get('message')}"[:_TEXT_LIMIT]
 
 
-def _tool_error_text(result: dict[object, object]) -> str | None:
-    content = result.get("content")
-    if not isinstance(content, list):
-        return None
-    texts = (item.get("text") for item in content if isinstance(item, dict))
-    return next((text[:_TEXT_LIMIT] for text in texts if isinstance(text, str)), None)
+def _tool_error_text(result: dict[str, Any]) -> str | None:
+    content: object = result.get("content")
+    for item in cast("list[object]", content) if isinstance(content, list) else ():
+        text: object = cast("dict[str, Any]", item).get("text") if isinstance(item, dict) else None
+        if isinstance(text, str):
+            return text[:_TEXT_LIMIT]
+    return None

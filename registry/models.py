@@ -1,4 +1,4 @@
-"""What a fleet is: frozen, strict models of `postern.yaml` (SPEC R1, R2). The loader builds them; nobody changes them."""
+"""What a fleet is: frozen, strict models of `postern.yaml` (SPEC R1, R2). The loader builds them."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -238,9 +238,13 @@ class Agent(Model):
 
 
 class Permissions(Model):
-    """`ladder`: each rung implies every later one. `implies`: scope families (SPEC R6)."""
+    """`ladder`: each rung implies every later one. `implies`: scope families (SPEC R6).
+
+    `scopes`: all that the issuers ever grant; if given, a required scope that none of them satisfies is a finding.
+    """
 
     ladder: Strings = ()
+    scopes: Strings = ()
     implies: Mapping[str, Strings] = {}
 
 

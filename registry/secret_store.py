@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from importlib import import_module
@@ -89,7 +89,7 @@ class EncryptedStore:
         return _entries(text, self.path)
 
     @contextmanager
-    def _changing(self) -> Iterator[dict[str, Sealed]]:
+    def _changing(self) -> Generator[dict[str, Sealed]]:
         """Read, let the caller change, write: under a lock, and atomically for readers."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -144,6 +144,7 @@ def resolve(
 
 
 def resolve_variable(
+    name: str,
     variable: Variable,
     *,
     base: Path,
@@ -153,19 +154,36 @@ def resolve_variable(
 ) -> Secret | None:
     """Return the value of a declared variable, None if it has none and needs none; raises `SecretError`.
 
-    A literal is fine for a variable that is not marked `secret`.
+    Without a value of its own it is the variable of that name in `environ`. A literal is fine unless it is `secret`;
+    then it may be empty, too.
     """
-    if variable.value is None:
-        if variable.required:
-            raise UnresolvedSecretError("the variable has no value", "give it a value, or set `required: false`")
-        return None
     literal = allow_literal or not variable.secret
+    if literal and variable.value == "":
+        return Secret(b"")
+    reference = f"env:{name}" if variable.value is None else variable.value
     try:
-        return resolve(variable.value, base=base, environ=environ, store=store, allow_literal=literal)
+        return resolve(reference, base=base, environ=environ, store=store, allow_literal=literal)
     except UnresolvedSecretError:
         if variable.required:
             raise
         return None
+
+
+class SecretReader:
+    """Resolves references for one registry file, after the gate has judged which literals are allowed."""
+
+    def __init__(self, base: Path, environ: Mapping[str, str], store: SecretStore | None = None) -> None:
+        self._base = base
+        self._environ = environ
+        self._store = store
+
+    def secret(self, reference: str) -> Secret:
+        """Return what a reference leads to; raises `SecretError`."""
+        return resolve(reference, base=self._base, environ=self._environ, store=self._store, allow_literal=True)
+
+    def reveal(self, reference: str) -> str:
+        """Return the secret itself, as text; raises `SecretError`."""
+        return self.secret(reference).text()
 
 
 def default_store(base: Path, environ: Mapping[str, str]) -> SecretStore:

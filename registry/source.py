@@ -16,7 +16,7 @@ from yaml import events as ev
 from registry.problems import Place, Problem, excerpt, quoted
 
 Data: TypeAlias = "bool | int | float | str | list[Data] | dict[str, Data] | None"
-Pointer: TypeAlias = "tuple[str | int, ...]"
+Pointer: TypeAlias = tuple[str | int, ...]
 
 MAX_BYTES = 4_194_304
 MAX_DEPTH = 64

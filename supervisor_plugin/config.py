@@ -7,8 +7,8 @@ How the fleet is brought up (`up.py` uses exactly this):
     process = Popen(supervisord_argv(paths), ...)     # in the foreground; one SIGTERM ends everything
     await SupervisorClient(paths.socket).status()     # client.py: what `fleet status --json` prints
 
-Every program has `autostart=false`: the listener starts the proxy and the servers after the gate. Text that supervisord's
-format cannot carry is refused as `ConfigError`, never written in a way that means something else.
+Every program has `autostart=false`: the listener starts the proxy and the servers after the gate. Text that the format
+of supervisord cannot carry is refused as `ConfigError`, never written in a way that means something else.
 """
 
 import math
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from registry.models import Fleet, Server
 from supervisor_plugin.paths import Paths, create_private, prepare, write_private
+from supervisor_plugin.sections import write_sections
 
 LISTENER = "postern-fleet"
 PROXY = "postern-proxy"
@@ -175,8 +176,9 @@ def program_files(fleet: Fleet, paths: Paths, instance: str, proxy: tuple[str, .
     if proxy is not None:
         # Its priority makes supervisord stop it before the servers: calls in flight can still finish.
         stop_s = fleet.proxy.drain_s + 5
+        argv = (paths.python, "-P", "-m", "supervisor_plugin.launch", PROXY, "--", *proxy)
         variables = base_environment(paths, instance) | _dsn_environment(paths.proxy_dsn_file)
-        programs[PROXY] = program_file(PROXY, proxy, paths, variables, stop_s=stop_s, priority=2000)
+        programs[PROXY] = program_file(PROXY, argv, paths, variables, stop_s=stop_s, priority=2000)
     return programs
 
 
@@ -206,6 +208,7 @@ def write_supervisord_config(fleet: Fleet, paths: Paths, proxy: tuple[str, ...] 
     prepare(paths)
     instance = instance_id(paths)
     argv = default_proxy(paths) if proxy == () else proxy
+    write_sections(fleet, paths)
     write_programs(program_files(fleet, paths, instance, argv), paths.programs)
     write_private(paths.conf, main_file(paths, instance))
     return paths.conf

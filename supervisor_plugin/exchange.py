@@ -1,4 +1,4 @@
-"""JSON-RPC over streamable HTTP, as much as a health check needs: one request, one response, JSON or an event stream."""
+"""JSON-RPC over streamable HTTP, as much as a health check needs: one request, one answer, JSON or event stream."""
 
 import itertools
 import json

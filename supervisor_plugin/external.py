@@ -9,7 +9,7 @@ FIRST_RETRY_S = 0.5
 
 
 def step_external(state: State, event: Event, now: float, policy: Policy) -> Step:
-    """Return the next state and the checks that it needs. It is never given up: checks go on as long as it is wanted."""
+    """Return the next state and the checks that it needs; checks go on as long as the server is wanted."""
     del now
     match event:
         case Start() | Restart() if state.status in (Status.STOPPED, Status.FAILED):

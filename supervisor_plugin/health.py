@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import httpx2
 
@@ -55,6 +55,7 @@ class McpProbe:
         self._client = make_client(timeout_s)
         self._exchange = Exchange(self._client, url)
         self._era: _Era | None = None
+        self._legacy_first = False
         self._checks = 0
         self._tools: int | None = None
 
@@ -78,7 +79,9 @@ class McpProbe:
         await self._client.aclose()
 
     async def _talk(self) -> tuple[str, ...]:
-        era = self._era or await self._find_era()
+        # A server of the one era may hang or break on the first word of the other: take turns until one works.
+        tries_legacy, self._legacy_first = self._legacy_first, self._era is None and not self._legacy_first
+        era = self._era or (_Legacy(self._exchange, self._headers) if tries_legacy else await self._find_era())
         try:
             versions = await era.greet()
         except _SessionLostError:
@@ -95,8 +98,7 @@ class McpProbe:
         answer = await modern.discover(MODERN_VERSION)
         if answer.status in NO_ERA or answer.status >= 500:
             raise ProbeError(f"server/discover: {answer.describe()}")
-        supported = ((answer.error or {}).get("data") or {}).get("supported") if answer.error else None
-        if answer.result is not None or (answer.error_code == UNSUPPORTED_VERSION and modern.agree(supported)):
+        if answer.result is not None or (answer.error_code == UNSUPPORTED_VERSION and modern.agree(answer)):
             return modern
         return _Legacy(self._exchange, self._headers)
 
@@ -124,8 +126,10 @@ class _Modern:
         self._version = MODERN_VERSION
         self.has_tools = True
 
-    def agree(self, supported: Any) -> bool:
-        """Take the newest modern version that the server names."""
+    def agree(self, refusal: Answer) -> bool:
+        """Take the newest modern version that the server names in its refusal."""
+        data: Any = (refusal.error or {}).get("data")
+        supported: Any = cast("dict[str, Any]", data).get("supported") if isinstance(data, dict) else None
         named = [str(version) for version in supported or () if str(version) >= MODERN_VERSION]
         if named:
             self._version = max(named)

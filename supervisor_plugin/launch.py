@@ -1,18 +1,19 @@
 """`postern exec NAME`: the program of a server under supervisord. It prepares the process and becomes the server.
 
-The server gets its declared variables and nothing else of ours: no secret of another server, no database address, no way to
-supervisord. Secrets are resolved here, at the last moment, and live only in the new process.
+The server gets its declared variables and nothing else of ours: no secret of another server, no database address, no
+way to supervisord. Secrets are resolved here, at the last moment, and live only in the new process.
 """
 
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from registry.models import Server
+from registry.secrets import SecretError, resolve_variable
 from supervisor_plugin.isolation import (
     IsolationError,
     Limits,
@@ -25,7 +26,8 @@ from supervisor_plugin.isolation import (
     restore_signals,
 )
 from supervisor_plugin.paths import Paths, create_private
-from supervisor_plugin.processes import start_ticks
+from supervisor_plugin.processes import FLEET_MARK, RUN_MARK, SERVER_MARK, start_ticks
+from supervisor_plugin.sections import Section, read_section
 from supervisor_plugin.settings import Settings
 
 EXIT_CONFIG = 78
@@ -33,8 +35,7 @@ EXIT_NOT_EXECUTABLE = 126
 LOOPBACK = "127.0.0.1"
 ERROR_PREFIX = "postern exec: "
 TOKEN_BYTES = 32
-
-Resolve = Callable[[str], str]
+PROXY = "postern-proxy"
 
 
 class LaunchError(Exception):
@@ -59,43 +60,44 @@ class Environment(dict[str, str]):
         return f"Environment({', '.join(sorted(self))})"
 
 
-def fill_in(text: str, port: int) -> str:
-    """Put port and host where an argument or a variable asks for them."""
-    return text.replace("{port}", str(port)).replace("{host}", LOOPBACK)
+def fill_in(text: str, server: Server) -> str:
+    """Put port and host where an argument or a variable of an HTTP server asks for them."""
+    if server.transport != "http":
+        return text
+    return text.replace("{port}", str(server.port)).replace("{host}", LOOPBACK)
 
 
 def server_environment(
-    server: Server, inherited: Mapping[str, str], user: User, markers: Mapping[str, str], resolve: Resolve
+    section: Section, inherited: Mapping[str, str], user: User, markers: Mapping[str, str]
 ) -> Environment:
-    """Return the declared variables, the few that any program needs to run, and the marks by which it is known as ours."""
+    """Return the declared variables, the few that any program needs, and the marks by which the process is ours."""
+    server = section.server
     environment = Environment(
         PATH=inherited.get("PATH", os.defpath), HOME=user.home, USER=user.name, LOGNAME=user.name, LANG="C.UTF-8"
     )
     for name, variable in server.env.items():
-        value = _value(server, name, inherited, resolve)
-        if value is not None:
-            environment[name] = fill_in(value, server.port or 0) if server.transport == "http" else value
-        elif variable.required:
-            raise LaunchError(f"servers.{server.name}.env.{name} resolves to nothing; set it, or say required: false")
+        try:
+            secret = resolve_variable(
+                name, variable, base=Path(section.base), environ=inherited, allow_literal=section.dev
+            )
+        except SecretError as error:
+            raise LaunchError(f"servers.{server.name}.env.{name}: {error}") from error
+        if secret is not None:
+            environment[name] = fill_in(os.fsdecode(secret.reveal()), server)
     environment.update(markers)
     return environment
 
 
-def _value(server: Server, name: str, inherited: Mapping[str, str], resolve: Resolve) -> str | None:
-    reference = server.env[name].value
-    return inherited.get(name) if reference is None else resolve(reference)
-
-
-def server_argv(server: Server, paths: Paths, token: Path | str) -> tuple[str, ...]:
+def server_argv(server: Server, paths: Paths, token: str) -> tuple[str, ...]:
     """Return the server's own command, or the bridge around it for a server that speaks stdio."""
     if server.transport == "http":
-        return tuple(fill_in(word, server.port or 0) for word in server.command)
+        return tuple(fill_in(word, server) for word in server.command)
     bridge = server.bridge
     options = {
         "--name": server.name,
         "--port": str(server.port),
         "--path": server.path,
-        "--token-file": str(token),
+        "--token-file": token,
         "--modern-child": bridge.modern_child,
         "--max-children": str(bridge.max_children),
         "--idle-s": f"{bridge.idle_s:g}",
@@ -127,26 +129,32 @@ def ensure_bridge_token(paths: Paths, server: str) -> Path:
     return path
 
 
-def plan_launch(
-    server: Server, settings: Settings, inherited: Mapping[str, str], resolve: Resolve, token: Path | str
-) -> Launch:
+def plan_launch(section: Section, settings: Settings, inherited: Mapping[str, str], token: str = "") -> Launch:
     """Decide what the process becomes; raises LaunchError or IsolationError."""
+    server = section.server
     if server.type != "internal" or not server.command or server.port is None:
         raise LaunchError(f"servers.{server.name} has no program to start")
     user = find_user(server.lifecycle.user) or current_user()
-    pid = os.getpid()
-    markers = {
-        "POSTERN_FLEET": settings.instance,
-        "POSTERN_SERVER": server.name,
-        "POSTERN_RUN": f"{pid}-{start_ticks(pid)}",
-    }
     return Launch(
         argv=server_argv(server, settings.paths, token),
-        environment=server_environment(server, inherited, user, markers, resolve),
+        environment=server_environment(section, inherited, user, markers(settings.instance, server.name)),
         cwd=server.cwd,
         limits=declared_limits(server) if server.transport == "http" else Limits(),
         user=user,
     )
+
+
+def markers(instance: str, name: str) -> dict[str, str]:
+    """Return the marks of this process: exec keeps its pid and start time, so that they name the launch for good."""
+    pid = os.getpid()
+    return {FLEET_MARK: instance, SERVER_MARK: name, RUN_MARK: f"{pid}-{start_ticks(pid)}"}
+
+
+def launch_of_proxy(argv: Sequence[str], settings: Settings, inherited: Mapping[str, str]) -> Launch:
+    """Return the proxy: our own program, which resolves the secrets of the whole fleet and so keeps the environment."""
+    kept = {name: value for name, value in inherited.items() if not name.startswith("SUPERVISOR_")}
+    environment = Environment(kept | markers(settings.instance, PROXY))
+    return Launch(tuple(argv), environment, None, Limits(), current_user())
 
 
 def execute(launch: Launch, parent: int) -> NoReturn:
@@ -160,21 +168,50 @@ def execute(launch: Launch, parent: int) -> NoReturn:
     os.execvpe(launch.argv[0], launch.argv, launch.environment)  # noqa: S606 - a vector of arguments, and no shell
 
 
-def main(name: str) -> NoReturn:
+def main(arguments: Sequence[str]) -> NoReturn:
     """Run `postern exec NAME`; ends with 78 for what the registry must change, 126 for what cannot be executed."""
-    parent = os.getppid()
+    parent, name = os.getppid(), arguments[0]
     try:
         settings = Settings.from_env(os.environ)
-        server, resolve = _declared(settings, name)
-        token = _token_for(server, settings) if server.transport == "stdio" else ""
-        launch = plan_launch(server, settings, dict(os.environ), resolve, token)
-        execute(launch, parent)
+        if name == PROXY:
+            execute(launch_of_proxy(arguments[2:], settings, os.environ), parent)
+        section = _read_section(settings, name)
+        token = _token(section, settings)
+        execute(plan_launch(section, settings, os.environ, token), parent)
     except (LaunchError, IsolationError) as error:
         _end(f"{error}", EXIT_CONFIG)
     except OSError as error:
         _end(f"servers.{name}: {error.strerror}: {error.filename or ''}", EXIT_NOT_EXECUTABLE)
 
 
+def _read_section(settings: Settings, name: str) -> Section:
+    try:
+        return read_section(settings.paths, name)
+    except (OSError, ValueError) as error:
+        raise LaunchError(f"no accepted section of servers.{name} in {settings.paths.sections}") from error
+
+
+def _token(section: Section, settings: Settings) -> str:
+    """Return the path under which the bridge reads its token; another user than ours reads it through a descriptor."""
+    server = section.server
+    if server.transport != "stdio":
+        return ""
+    path = ensure_bridge_token(settings.paths, server.name)
+    user = find_user(server.lifecycle.user)
+    if user is None or user.uid == os.geteuid():
+        return str(path)
+    reader, writer = os.pipe()
+    os.write(writer, path.read_bytes())
+    os.close(writer)
+    os.fchown(reader, user.uid, user.gid)
+    os.set_inheritable(reader, True)
+    return f"/dev/fd/{reader}"
+
+
 def _end(message: str, code: int) -> NoReturn:
     sys.stderr.write(f"{ERROR_PREFIX}{message}\n")
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""`python -m supervisor_plugin.limited MEMORY FILES -- COMMAND …`: lower the limits of this process, then become COMMAND.
+"""`python -m supervisor_plugin.limited MEMORY FILES -- COMMAND …`: lower the limits, then become COMMAND.
 
 The bridge starts each child of a limited stdio server through it. 0 means no limit.
 """

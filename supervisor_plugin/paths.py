@@ -36,6 +36,11 @@ class Paths:
         return self.state / "conf.d"
 
     @property
+    def sections(self) -> Path:
+        """What each server's launcher reads."""
+        return self.state / "servers"
+
+    @property
     def socket(self) -> Path:
         return self.state / "supervisor.sock"
 
@@ -79,7 +84,7 @@ def prepare(paths: Paths) -> None:
             f"{paths.socket}: {size} bytes, but a socket path may have {MAX_SOCKET_PATH_BYTES}; "
             "choose a shorter state directory (POSTERN_STATE_DIR)"
         )
-    for directory in (paths.state, paths.programs, paths.logs, paths.bridge):
+    for directory in (paths.state, paths.programs, paths.sections, paths.logs, paths.bridge):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.state.chmod(0o700)
 

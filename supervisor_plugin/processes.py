@@ -1,4 +1,4 @@
-"""What runs on this machine, read from `/proc`: identities that survive a recycled pid, and the marks of our own processes.
+"""What runs on this machine, read from `/proc`: identities that no recycled pid shares, and the marks of our processes.
 
 Standard library only: supervisord loads it, too.
 """
@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import signal
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,18 +159,21 @@ def signal_ours(identity: Identity, instance: str, number: signal.Signals) -> bo
 
 
 def wait_until_gone(identities: Iterable[Identity], timeout_s: float) -> list[Identity]:
-    """Wait, blocking, until they have ended; return those that have not. For the guardian, whose loop has ended."""
-    left = list(identities)
+    """Wait, blocking, until all have ended; return those that have not."""
+    limit = time.monotonic() + timeout_s
     poller = select.poll()
     with contextlib.ExitStack() as descriptors:
+        left = [identity for identity in identities if is_alive(identity)]
         for identity in left:
             with contextlib.suppress(OSError):
                 descriptor = os.pidfd_open(identity.pid)
                 descriptors.callback(os.close, descriptor)
                 poller.register(descriptor, select.POLLIN)
-                if is_alive(identity):
-                    poller.poll(timeout_s * 1000)
-    return [identity for identity in left if is_alive(identity)]
+        while left and (remaining := limit - time.monotonic()) > 0:
+            for descriptor, _ in poller.poll(remaining * 1000):
+                poller.unregister(descriptor)
+            left = [identity for identity in left if is_alive(identity)]
+    return left
 
 
 def binary_identity(argv: tuple[str, ...], cwd: str | None, search_path: str) -> str:

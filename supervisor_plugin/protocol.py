@@ -1,8 +1,8 @@
 """supervisord's event-listener protocol: a parser without I/O, and the asyncio edge around it.
 
-Four rules, each the answer to a way in which listeners go silent or supervisord dies: what we print must never reach the
-protocol's pipe; text is decoded first and counted then, because `len` counts characters; every event is acknowledged at
-once and worked on elsewhere; a gap in the pool's serials means that events were lost.
+Four rules, each the answer to a way in which listeners go silent or supervisord dies: what we print must never reach
+the protocol's pipe; text is decoded first and counted then, because `len` counts characters; every event is
+acknowledged at once and worked on elsewhere; a gap in the pool's serials means that events were lost.
 """
 
 import asyncio

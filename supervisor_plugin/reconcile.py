@@ -59,7 +59,8 @@ class Program:
 class World:
     """Everything that the plan depends on. `recorded` is None while the database cannot be read.
 
-    `managed` has the status of each server that the listener already looks after: empty at boot.
+    `managed` has the status of each server that the listener already looks after: empty at boot. `revives` says that an
+    operator asked, so that what failed or is held is tried again.
     """
 
     boot_id: str
@@ -68,7 +69,8 @@ class World:
     recorded: Mapping[str, Recorded] | None
     programs: Mapping[str, Program]
     strays: tuple[Marked, ...] = ()
-    managed: Mapping[str, Status] = {}  # noqa: RUF012 - never changed
+    managed: Mapping[str, Status] = {}
+    revives: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,10 @@ def _declared(world: World, member: Declared) -> Iterator[PlannedStep]:
     status = world.managed.get(member.name)
     if status in MOVING or status is Status.CRASHED:
         return  # its own life goes on by itself
+    if status in (Status.FAILED, Status.HELD) and not world.revives:
+        return
     if member.kind == "external":
-        if status in (None, Status.STOPPED):
+        if status is None or (status is Status.STOPPED and not program_is_held(world, member.name)):
             yield PlannedStep(Deed.START, member.name, "declared")
         return
     program = world.programs.get(member.name, Program(member.name, None))
@@ -112,6 +116,11 @@ def _declared(world: World, member: Declared) -> Iterator[PlannedStep]:
         yield from _running(world, member, program.process, status)
     else:
         yield from _absent(world, member, program, status)
+
+
+def program_is_held(world: World, name: str) -> bool:
+    """Whether an operator stopped it; a server without a process has this mark, too."""
+    return name in world.programs and world.programs[name].is_held
 
 
 def _running(world: World, member: Declared, process: Identity, status: Status | None) -> Iterator[PlannedStep]:

@@ -84,7 +84,8 @@ class SupervisorInterface(StockInterface):
         if not is_stopped(process):
             raise RPCError(Faults.ALREADY_STARTED, name)
         # SPAWN_ERROR is a code that `supervisorctl start` knows how to print.
-        return _unless_waited(ask(self.warden, "start", {"names": [process.config.name]}, Faults.SPAWN_ERROR), wait)
+        arguments = {"names": [process.config.name], "strict": True}
+        return _unless_waited(ask(self.warden, "start", arguments, Faults.SPAWN_ERROR), wait)
 
     def stopProcess(self, name: str, wait: bool = True) -> object:  # noqa: N802 - supervisord's name
         """Drain and stop it as the operator's will; without a listener just stop it."""
@@ -95,7 +96,7 @@ class SupervisorInterface(StockInterface):
         self.warden.hold(process.config.name)
         if not self.warden.listener_is_well():  # stopping must always work
             return StockInterface.stopProcess(self, name, wait)
-        return _unless_waited(ask(self.warden, "stop", {"names": [process.config.name]}), wait)
+        return _unless_waited(ask(self.warden, "stop", {"names": [process.config.name], "strict": True}), wait)
 
 
 def _unless_waited(answer: Callable[[], object], wait: bool) -> object:
@@ -197,7 +198,6 @@ class FleetInterface:
     @faulting
     def hold(self, name: str, held: bool) -> bool:
         """Record or forget that an operator wants it down."""
-        self._known(name)
         (self.warden.hold if held else self.warden.release)(name)
         return True
 

@@ -1,4 +1,4 @@
-"""What the listener and the launcher are told by their environment; with `launch.py` its only reader in this package."""
+"""What the listener and the launcher are told by their environment."""
 
 import socket
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Settings:
     paths: Paths
     instance: str
     host: str
-    _address: str = field(default="", repr=False)
+    environ: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -34,14 +34,14 @@ class Settings:
             paths=paths,
             instance=environ.get("POSTERN_FLEET", ""),
             host=environ.get("POSTERN_HOST") or socket.gethostname(),
-            _address=environ.get("DATABASE_URL", ""),
+            environ=environ,
         )
 
     def dsn(self) -> str:
-        """Return the database address: from the named file, else DATABASE_URL, else the embedded database's own file."""
+        """Return the database address: of the named file, else DATABASE_URL, else of the embedded database."""
         file = self.paths.dsn_file
-        if file is None and self._address:
-            return self._address
+        if file is None and (address := self.environ.get("DATABASE_URL")):
+            return address
         file = file or self.paths.state / "dsn-owner"
         try:
             return file.read_text(encoding="utf-8").strip()

@@ -17,6 +17,7 @@ def snapshot(warden: Warden) -> dict[str, Any]:
     reported: dict[str, dict[str, Any]] = body.get("servers", {})
     programs = {process.config.name: _program(warden, process) for process in warden.programs()}
     names = sorted({*programs, *reported})
+    held = {name: {"held_since": facts.held_since} for name, facts in warden.facts.items() if facts.held_since}
     return {
         "now": time.time(),
         "mood": warden.supervisord.options.mood,
@@ -24,7 +25,8 @@ def snapshot(warden: Warden) -> dict[str, Any]:
         "listener": _listener(warden, age),
         "fleet": body.get("fleet", {}),
         "servers": [
-            {"name": name, **programs.get(name, {}), **_said(reported.get(name, {}), is_fresh)} for name in names
+            {"name": name, **programs.get(name, {}), **_said(reported.get(name, {}), is_fresh), **held.get(name, {})}
+            for name in names
         ],
     }
 

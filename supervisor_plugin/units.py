@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from registry.models import Fleet, Server
+from registry.secrets import SecretError, resolve
 from supervisor_plugin.config import PROXY
+from supervisor_plugin.exchange import ProbeError
 from supervisor_plugin.health import McpProbe, Probe, ProxyProbe
 from supervisor_plugin.paths import Paths
 from supervisor_plugin.processes import binary_identity
@@ -17,8 +19,6 @@ from supervisor_plugin.states import Policy
 
 BRIDGE_HEADER = "x-postern-bridge"
 PROXY_START_S = 30.0
-
-Resolve = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,14 @@ class Unit:
     definition: str
     command: tuple[str, ...]
     cwd: str | None
+    search_path: str
     make_probe: Callable[[], Probe]
 
     def identify(self) -> str:
         """Return the identity of its program; raises OSError with the reason if it cannot be executed."""
         if self.kind != "internal":
             return self.definition
-        files = binary_identity(self.command, self.cwd, os.environ.get("PATH", os.defpath))
+        files = binary_identity(self.command, self.cwd, self.search_path)
         return _digest([self.definition, files])
 
     def declared(self) -> Declared:
@@ -68,18 +69,18 @@ def server_policy(server: Server) -> Policy:
     )
 
 
-def make_units(fleet: Fleet, paths: Paths, resolve: Resolve, *, with_proxy: bool) -> dict[str, Unit]:
+def make_units(fleet: Fleet, paths: Paths, environ: Mapping[str, str], *, with_proxy: bool) -> dict[str, Unit]:
     """Return every enabled member by name."""
-    units = {server.name: _server_unit(server, paths, resolve) for server in fleet.enabled_servers()}
+    units = {server.name: _server_unit(server, fleet, paths, environ) for server in fleet.enabled_servers()}
     if with_proxy:
         units[PROXY] = _proxy_unit(fleet)
     return units
 
 
-def _server_unit(server: Server, paths: Paths, resolve: Resolve) -> Unit:
+def _server_unit(server: Server, fleet: Fleet, paths: Paths, environ: Mapping[str, str]) -> Unit:
     is_internal = server.type == "internal"
     url = f"http://127.0.0.1:{server.port}{server.path}" if is_internal else server.endpoint or ""
-    headers = _bridge_headers(server, paths) if is_internal else _upstream_headers(server, resolve)
+    headers = _bridge_headers(server, paths) if is_internal else _upstream_headers(server, fleet, paths, environ)
     return Unit(
         name=server.name,
         kind=server.type,
@@ -89,6 +90,7 @@ def _server_unit(server: Server, paths: Paths, resolve: Resolve) -> Unit:
         definition=_definition(server),
         command=server.command,
         cwd=server.cwd,
+        search_path=environ.get("PATH", os.defpath),
         make_probe=lambda: McpProbe(url, server.health.timeout_s, headers),
     )
 
@@ -106,9 +108,18 @@ def _bridge_headers(server: Server, paths: Paths) -> Callable[[], Mapping[str, s
     return headers
 
 
-def _upstream_headers(server: Server, resolve: Resolve) -> Callable[[], Mapping[str, str]]:
+def _upstream_headers(
+    server: Server, fleet: Fleet, paths: Paths, environ: Mapping[str, str]
+) -> Callable[[], Mapping[str, str]]:
     def headers() -> Mapping[str, str]:
-        return {header.name: resolve(header.value) for header in server.headers}
+        try:
+            return {header.name: value(header.value) for header in server.headers}
+        except SecretError as error:
+            raise ProbeError(f"its credentials cannot be read: {error}") from error
+
+    def value(reference: str) -> str:
+        is_dev = fleet.fleet.mode == "dev"
+        return resolve(reference, base=paths.registry.parent, environ=environ, allow_literal=is_dev).text()
 
     return headers
 
@@ -128,6 +139,7 @@ def _proxy_unit(fleet: Fleet) -> Unit:
         definition=_digest([listen.host, listen.port, listen.workers]),
         command=(),
         cwd=None,
+        search_path="",
         make_probe=lambda: ProxyProbe(url, 5.0),
     )
 

@@ -209,7 +209,7 @@ def kill_all(base: Path) -> None:
 
 def fresh_database(cluster: Cluster, template: str) -> Iterator[Database]:
     name = f"test_{secrets.token_hex(6)}"
-    statement = f"create database {name} template {template} owner {OWNER}"
+    statement = f"create database {name} template {template} strategy file_copy owner {OWNER}"
     run_apart(execute(cluster.dsn(SUPERUSER, "postgres"), statement))
     try:
         yield Database(cluster, name)

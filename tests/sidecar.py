@@ -119,6 +119,8 @@ class Sidecar:
             section.setdefault("port", free_port())
         oauth = section.setdefault("oauth", {})
         oauth.setdefault("issuer", ISSUER)
+        if oauth.get("required", True):
+            oauth.setdefault("scopes", [f"{name}:use"])
         if "jwks" not in oauth:
             oauth.setdefault("keys", [{"kid": "k1", "secret": f"file:{key}"}])
 
@@ -186,8 +188,9 @@ class Sidecar:
         """Return what a process has written."""
         return (self.state / "logs" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
-    def token(self, server: str, scope: str = "", **claims: Any) -> str:
+    def token(self, server: str, scope: str | None = None, **claims: Any) -> str:
         """Return a token as the server's issuer would sign it; a claim set to None is left out."""
+        scope = f"{server}:use" if scope is None else scope
         now = int(time.time())
         base = {
             "iss": ISSUER,

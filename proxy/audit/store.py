@@ -28,6 +28,7 @@ AHEAD: Final[dict[Step, timedelta]] = {"day": timedelta(days=7), "month": timede
 _SQL = load("proxy.audit", "store.sql")
 _WEAK: Final = frozenset({"off", "local", "remote_write"})
 _DATA_CLASSES: Final = frozenset({"22", "23", "54"})  # the entry's own fault: bad data, a constraint, a limit
+_LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _log = logging.getLogger("postern.audit")
 
@@ -84,9 +85,12 @@ class Store:
             async with asyncio.timeout(LOCK_WAIT_S):
                 await self._make_durable(made)
                 await self._lock(made)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _LOST as error:
             self.drop()
             raise StoreLostError(f"the session cannot be set up: {error!r}") from error
+        except BaseException:
+            self.drop()
+            raise
         self._last_pid = made.get_server_pid()
 
     async def append(self, tuples: bytearray) -> None:
@@ -102,7 +106,7 @@ class Store:
                 raise EntryRefusedError(sqlstate) from error
             self.drop()
             raise StoreLostError(str(error)) from error
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        except _LOST as error:
             self.drop()
             raise StoreLostError(f"the connection was lost: {error!r}") from error
 
@@ -130,7 +134,7 @@ class Store:
 
     async def aclose(self) -> None:
         if self._connection is not None:
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(*_LOST):
                 await self._connection.close(timeout=2)
             self.drop()
 
@@ -171,7 +175,7 @@ class Store:
     async def _guard(self, statement: Any) -> Any:
         try:
             return await statement
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _LOST as error:
             self.drop()
             raise StoreLostError(f"{error!r}") from error
 

@@ -150,7 +150,7 @@ class AuditWriter:
     def _owe(self, record: Intent | Row) -> None:
         """Keep the row of a request whose caller is told 503, to be written later."""
         self.counters.failed += 1
-        if len(self._owed) >= self._limits.queue_entries:
+        if len(self._owed) >= self._limits.owed_entries:
             self._owed.popleft()
             self.counters.unrecorded += 1
         self._owed.append(owed(record, datetime.now(UTC)))

@@ -50,7 +50,7 @@ async def _resolve(url: str, limits: Limits) -> IpAddress:
     addresses = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in found]
     if not addresses or not all(is_admissible(address, allow_private=limits.allow_private) for address in addresses):
         raise FetchError("the host has an address that may not be called (allow_private)")
-    if parts.scheme == "http" and not all(embedded(address).is_private for address in addresses):
+    if parts.scheme == "http" and any(embedded(address).is_global for address in addresses):
         raise FetchError("plain http is for private addresses only")
     return addresses[0]
 
@@ -70,7 +70,7 @@ def is_admissible(address: IpAddress, *, allow_private: bool) -> bool:
     real = embedded(address)
     if real.is_link_local or real.is_multicast or real.is_unspecified:
         return False
-    return real.is_global or (allow_private and (real.is_loopback or real.is_private))
+    return real.is_global or allow_private
 
 
 async def _get(url: str, address: IpAddress, limits: Limits, trust: ssl.SSLContext | None) -> bytes:

@@ -72,7 +72,7 @@ def _decode_segment(segment: bytes) -> bytes:
 
 def _check_header(fields: Mapping[str, Any], types: frozenset[str | None]) -> Fault | None:
     kind = fields.get("typ")
-    if (kind.lower() if isinstance(kind, str) else kind) not in types:
+    if not (kind is None or isinstance(kind, str)) or (kind and kind.lower()) not in types:
         return Fault(AuthCode.TYPE, "the token is of another type than an access token")
     if not _ALTERING.isdisjoint(fields):
         return Fault(AuthCode.MALFORMED, "the token's header asks for processing that is not supported")

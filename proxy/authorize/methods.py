@@ -1,8 +1,7 @@
 """Which methods exist in which era, and what each of them asks for. A method that is not here is refused. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from proxy.authorize.decision import Kind
 from proxy.wire.era import Era
@@ -49,8 +48,7 @@ _REFERENCES: dict[object, tuple[Kind, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """One thing that a request asks for."""
 
     kind: Kind

@@ -6,7 +6,7 @@ Existence comes before scopes: what is not there is never a missing scope, becau
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from proxy.auth.challenges import Challenges
 from proxy.auth.identity import Anonymous, Authenticated, Identity
@@ -22,7 +22,8 @@ from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from registry.models import Fleet, Server
 from registry.permissions import Implications
 
-REMEMBERED_CALLERS = 4096
+REMEMBERED_CALLERS = 1024
+REMEMBERED_GRANTS = 128
 _UNKNOWN: dict[Kind, tuple[AuthzCode, str]] = {
     "tools": (AuthzCode.UNKNOWN_TOOL, "Unknown tool"),
     "prompts": (AuthzCode.UNKNOWN_PROMPT, "Unknown prompt"),
@@ -33,7 +34,7 @@ _UNKNOWN: dict[Kind, tuple[AuthzCode, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What matters of an identity for every decision about it."""
+    """What matters of an identity for every decision about it; `granted` remembers what it was allowed."""
 
     scopes: frozenset[str]
     held: tuple[str, ...]
@@ -41,6 +42,7 @@ class Caller:
     agent: str | None
     is_anonymous: bool
     can_step_up: bool
+    granted: dict[tuple[Target, ...], Decision] = field(default_factory=dict[tuple[Target, ...], Decision])
 
 
 class Policy:
@@ -65,7 +67,7 @@ class Policy:
         caller = self._caller(identity)
         if envelope is None or envelope.kind is EnvelopeKind.RESPONSE:
             known = envelope is not None or http_method in {"GET", "DELETE", "OPTIONS"}
-            return self._access(caller) if known and era is Era.LEGACY else _deny_method(caller, http_method)
+            return self._recall(caller, ()) if known and era is Era.LEGACY else _deny_method(caller, http_method)
         decision = self._decide_message(caller, envelope, era)
         return decision if envelope.kind is EnvelopeKind.REQUEST else replace(decision, is_request=False)
 
@@ -81,11 +83,11 @@ class Policy:
             return _deny(caller, AuthzCode.PARAMS, str(error))
         if tasks:
             return _deny(caller, AuthzCode.UNKNOWN_TASK, "tasks are not offered here")
-        return self._decide_targets(caller, targets)
+        return self._recall(caller, targets)
 
     def decide_thing(self, identity: Identity, kind: Kind, name: str) -> Decision:
         """Decide whether a caller may use one tool, prompt or resource."""
-        return self._decide_targets(self._caller(identity), (Target(kind, name),))
+        return self._recall(self._caller(identity), (Target(kind, name),))
 
     def is_visible(self, identity: Identity, kind: Kind, name: str) -> bool:
         """Whether a list may show one item to a caller: exactly what it may use."""
@@ -120,8 +122,17 @@ class Policy:
             can_step_up=known is not None and known.asserted_by is None,
         )
 
-    def _access(self, caller: Caller) -> Decision:
-        return self._decide_targets(caller, ())
+    def _recall(self, caller: Caller, targets: tuple[Target, ...]) -> Decision:
+        """Decide once: rules and caller do not change while this policy lives."""
+        known = caller.granted.get(targets)
+        if known is not None:
+            return known
+        decision = self._decide_targets(caller, targets)
+        if decision.allowed and len(targets) <= 1:
+            if len(caller.granted) >= REMEMBERED_GRANTS:
+                caller.granted.clear()
+            caller.granted[targets] = decision
+        return decision
 
     def _decide_targets(self, caller: Caller, targets: Sequence[Target]) -> Decision:
         if not all(view.is_there for view in caller.agents):

@@ -28,12 +28,15 @@ _SENTINEL: Final = re.compile(r"=\?base64\?(?P<payload>.*)\?=")
 
 
 class RequestHeaders:
-    """Header lines of a request, names in lower case, in their order."""
+    """Header lines of a request, names in lower case, values without the white space around them.
+
+    RFC 9110 §5.5 wants it taken off before a value is looked at; httptools leaves it at the end.
+    """
 
     def __init__(self, lines: Iterable[tuple[bytes, bytes]]) -> None:
         self._values: dict[str, list[str]] = {}
         for name, value in lines:
-            self._values.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+            self._values.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1").strip(" \t"))
 
     def get(self, name: str) -> str | None:
         """Return the value, of the first line if there are several."""

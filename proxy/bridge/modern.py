@@ -10,13 +10,15 @@ from proxy.bridge.parameters import PREFIX, refuse_parameters
 from proxy.bridge.replies import Answer, Answering, Failure
 from proxy.bridge.residents import CLOSING, Resident, Residents
 from proxy.bridge.stream import Stream
-from proxy.errors import INVALID_REQUEST
+from proxy.errors import INVALID_REQUEST, METHOD_NOT_FOUND
 
 PRINCIPAL_HEADER: Final = "x-postern-principal"
 # As long as the SDK waits: an answer without notifications keeps its HTTP status, longer silence needs pings.
 _ANSWERING: Final = Answering(commit_after_s=15.0, ping_s=15.0)
 _ONLY_POST: Final = Failure(405, INVALID_REQUEST, "only POST in this era", headers=((b"allow", b"POST"),))
 _NOT_A_CALL: Final = Failure(400, INVALID_REQUEST, "the body must be one JSON-RPC request or notification")
+# A stdio server of both eras says -32022 here; over HTTP the method is one that does not exist.
+_NO_HANDSHAKE: Final = Failure(404, METHOD_NOT_FOUND, "initialize is not a method of this era")
 _NO_PRINCIPAL: Final = Failure(400, INVALID_REQUEST, f"{PRINCIPAL_HEADER} must be there once")
 
 
@@ -46,6 +48,8 @@ class ModernEndpoint:
 
     async def _call(self, exchange: Exchange, message: JsonObject) -> None:
         failure = refuse_request(message, exchange.headers)
+        if failure is None and message["method"] == "initialize":
+            failure = _NO_HANDSHAKE
         resident = failure or await self._resident(exchange)
         if isinstance(resident, Resident):
             resident = await _refuse_parameters(exchange, message, resident) or resident

@@ -113,12 +113,13 @@ def _render(value: object) -> str | None:
 
 
 def _argument(arguments: JsonObject, path: tuple[str, ...]) -> object:
-    node: object = arguments
-    for key in path:
-        if not isinstance(node, dict):
+    holder = arguments
+    for key in path[:-1]:
+        below: object = holder.get(key)
+        if not isinstance(below, dict):
             return None
-        node = cast("JsonObject", node).get(key)
-    return node
+        holder = cast("JsonObject", below)
+    return cast("object", holder.get(path[-1]))
 
 
 def _positions(root: object) -> Iterator[tuple[tuple[str, ...] | None, Mapping[str, Any]]]:

@@ -50,9 +50,9 @@ class UpstreamLimits:
     """Durations in seconds, sizes in bytes.
 
     `first_byte_s` runs from the written request to the response headers, `idle_s` between two reads of a body (it
-    rests while our own reader is slow), `total_s` from the written request to the end of the body; None means
-    that the stream may live as long as it likes. `max_body_bytes` does not bind `text/event-stream`, which the
-    event parser bounds event by event.
+    rests while our own reader is slow; math.inf waits for ever), `total_s` from the written request to the end of
+    the body (None for a stream that may live as long as it likes). `max_body_bytes` does not bind
+    `text/event-stream`, which the event parser bounds event by event.
     """
 
     acquire_s: float = 5.0

@@ -2,7 +2,9 @@
 
 An ordinary user runs it as itself. PostgreSQL refuses uid 0, so for root it runs under a uid of 60000..64999 that
 belongs to nobody else: no passwd entry, no group entry, no process. `initdb` alone insists on a passwd entry; it runs
-as `nobody` (or `daemon`) on a fresh directory which is handed to the private uid before the first server starts.
+as `nobody` (or `daemon`) on a fresh directory which is handed to the private uid before the first server starts. For
+that second other processes of `nobody` could reach the directory; nothing of value is in it yet, and what they added
+would be refused when it is handed over.
 """
 
 import grp

@@ -17,8 +17,8 @@ def check_dsn(dsn: str) -> None:
         raise malformed("it is no URL") from None
     if parts.scheme not in SCHEMES:
         raise malformed(f"it must begin with postgresql://{_scheme_hint(parts.scheme)}")
-    # A raw / ? or # in the password ends the host part early: the rest of the password would pass for something else.
-    if parts.fragment or ("@" not in parts.netloc and "@" in parts.path + parts.query):
+    # A raw / ? # or @ in the password ends its part early: the rest of the password would pass for host or database.
+    if parts.fragment or "@" in parts.path + parts.query or parts.netloc.count("@") > 1:
         raise malformed("write / ? # and @ in the password as %2F %3F %23 and %40")
     if not all(_is_host(host) for host in _hosts(parts)):
         raise malformed("the port must be a number")

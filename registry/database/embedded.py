@@ -1,9 +1,9 @@
 """PostgreSQL for the first run and for tests: no server to install, no port, no password.
 
 The cluster lives in one private directory, listens on a Unix socket in a 0700 directory only, and lets in nobody but
-the operating system user that started it (`peer` with an ident map; never `trust`). For root it runs under a uid
-without passwd entry that no one else has (`account.py`); root itself connects. It ends with the process that started
-it where the platform can do that (Linux), even when that one is killed.
+the operating system user that started it (`peer` with an ident map; never `trust`), as any of our roles. For root it
+runs under a uid without passwd entry that no one else has (`account.py`); root itself connects. It ends with the
+process that started it where the platform can do that (Linux), even when that one is killed.
 """
 
 import fcntl
@@ -91,6 +91,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Start the cluster, making it first if there is none; adopt it if it runs already.
 
+        An adopted server keeps its settings and goes on to live and die with the process that started it.
         Raises EmbeddedPostgresError, which names the reason and the log file.
         """
         deadline = time.monotonic() + self._start_timeout_s
@@ -148,7 +149,8 @@ class EmbeddedPostgres:
         if self._layout.data.exists():
             check_version(self._layout, binaries)
         else:
-            initialise(self._layout, binaries, account)
+            durable = self._extra_settings.get("fsync", "on") != "off"
+            initialise(self._layout, binaries, account, durable=durable)
         self._claim_data(account)
         socket_dir = self._socket_dir(account)
         write_configuration(self._layout, socket_dir=socket_dir, user=user, extra_settings=self._extra_settings)

@@ -46,7 +46,7 @@ _SETTINGS = {
 }
 
 
-def initialise(layout: Layout, binaries: Binaries, account: Account) -> None:
+def initialise(layout: Layout, binaries: Binaries, account: Account, *, durable: bool = True) -> None:
     """Make the data directory with roles and database; a crash leaves nothing that a next start would use."""
     partial = layout.base / "data.partial"
     bootstrap = bootstrap_account()
@@ -56,7 +56,11 @@ def initialise(layout: Layout, binaries: Binaries, account: Account) -> None:
         os.chown(partial, bootstrap.uid, bootstrap.gid)
     except OSError as error:
         raise EmbeddedPostgresError(f"cannot make {partial}: {error}") from error
-    _run([os.fspath(binaries.initdb), "-D", os.fspath(partial), *_INITDB_OPTIONS], bootstrap, layout)
+    _run(
+        [os.fspath(binaries.initdb), "-D", os.fspath(partial), *_INITDB_OPTIONS, *([] if durable else ["--no-sync"])],
+        bootstrap,
+        layout,
+    )
     single = [
         os.fspath(binaries.postgres),
         "--single",
@@ -65,6 +69,8 @@ def initialise(layout: Layout, binaries: Binaries, account: Account) -> None:
         os.fspath(partial),
         "-c",
         "exit_on_error=true",
+        "-c",
+        f"fsync={'on' if durable else 'off'}",
         SUPERUSER,
     ]
     _run(single, bootstrap, layout, stdin=_bootstrap_sql())
@@ -94,7 +100,7 @@ def write_configuration(layout: Layout, *, socket_dir: Path, user: str, extra_se
         "data_directory": os.fspath(layout.data),
         "hba_file": os.fspath(files["pg_hba.conf"]),
         "ident_file": os.fspath(files["pg_ident.conf"]),
-        "unix_socket_directories": f'"{socket_dir}"',
+        "unix_socket_directories": '"' + os.fspath(socket_dir).replace('"', '""') + '"',
         **extra_settings,
     }
     write_atomically(files["postgresql.conf"], render_settings(settings, include=layout.data / "postgresql.conf"))

@@ -11,6 +11,7 @@
 No directory that we did not create ever has its mode or owner changed.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -97,11 +98,9 @@ def closed_parent(path: Path) -> Path | None:
 def prepare_base(base: Path) -> None:
     """Create `base` if it is missing, and refuse one that others own, may write to, or that the server cannot reach."""
     mode = 0o711 if os.geteuid() == 0 else 0o700
-    missing = [path for path in (base, *base.parents) if not path.exists()]
     try:
-        for path in reversed(missing):
-            path.mkdir(mode=mode)
-            path.chmod(mode)
+        for path in reversed((base, *base.parents)):
+            _make_dir(path, mode)
         status = base.lstat()
     except OSError as error:
         raise EmbeddedPostgresError(f"cannot use the directory {base}: {error}") from error
@@ -115,6 +114,15 @@ def prepare_base(base: Path) -> None:
         raise EmbeddedPostgresError(
             f"{closed} is closed to the unprivileged user that runs PostgreSQL for root: choose another base directory"
         )
+
+
+def _make_dir(path: Path, mode: int) -> None:
+    """Make a directory with exactly this mode; one that exists, or that another starter just makes, stays as it is."""
+    if path.exists():
+        return
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=mode)
+        path.chmod(mode)
 
 
 def read_record(layout: Layout) -> Record | None:
@@ -174,7 +182,8 @@ def _entries(path: Path) -> Iterator[Path]:
 
 
 def _fits(directory: Path) -> bool:
-    return len(os.fsencode(directory / SOCKET_NAME)) <= SOCKET_PATH_BYTES
+    """Say whether a socket can be there: short enough, and no comma, which separates hosts in an address."""
+    return "," not in os.fspath(directory) and len(os.fsencode(directory / SOCKET_NAME)) <= SOCKET_PATH_BYTES
 
 
 def _make_private(path: Path, account: Account) -> None:

@@ -19,7 +19,7 @@ from registry.database.queries import load
 ROLES: Final = ("postern_proxy", "postern_auditor", "postern_operator")
 OLDEST_MAJOR: Final = 15
 LOCK_KEY: Final = 0x706F737465726E  # "postern"
-LOCK_TIMEOUT_S: Final = 60
+LOCK_TIMEOUT_S: Final = 60.0
 _PACKAGE = "registry.database"
 _SQL = load(_PACKAGE, "migration_log.sql")
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -51,15 +51,18 @@ def read_migrations(folder: Traversable | None = None) -> tuple[Migration, ...]:
     return tuple(ordered)
 
 
-async def migrate(dsn: str, migrations: Sequence[Migration] | None = None) -> list[str]:
+async def migrate(
+    dsn: str, migrations: Sequence[Migration] | None = None, *, wait_s: float = LOCK_TIMEOUT_S
+) -> list[str]:
     """Bring the database up to date and return the labels of what was applied now, such as "0001_audit".
 
-    Safe to run by several starters at once. Raises DatabaseUnavailable or MigrationError.
+    Safe to run by several starters at once: one works, the others wait, at most `wait_s`.
+    Raises DatabaseUnavailable or MigrationError.
     """
     wanted = read_migrations() if migrations is None else migrations
     async with connection(dsn, application_name="postern migrate") as database:
         await _check_server(database)
-        await _lock(database)
+        await _lock(database, wait_s)
         try:
             await _ensure_roles(database)
             await _ensure_log(database)
@@ -110,12 +113,12 @@ async def _check_server(database: Connection) -> None:
         raise MigrationError(f"PostgreSQL {OLDEST_MAJOR} or newer is needed, this is {major}")
 
 
-async def _lock(database: Connection) -> None:
-    await database.execute(_SQL["limit_waiting"], f"{LOCK_TIMEOUT_S}s")
+async def _lock(database: Connection, wait_s: float) -> None:
+    await database.execute(_SQL["limit_waiting"], f"{wait_s * 1000:.0f}ms")
     try:
         await database.execute(_SQL["lock"], LOCK_KEY)
     except asyncpg.LockNotAvailableError as error:
-        raise MigrationError(f"another process has been migrating this database for {LOCK_TIMEOUT_S} s") from error
+        raise MigrationError(f"another process has been migrating this database for {wait_s:g} s") from error
 
 
 async def _ensure_roles(database: Connection) -> None:

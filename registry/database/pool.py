@@ -22,6 +22,8 @@ _LOST = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
 )
+# asyncpg has one class for a lost connection and for wrong use; a pooled connection that is lost counts as released.
+_GONE: Final = ("is closed", "is closing", "was closed", "released back to the pool")
 _ADVICE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((TimeoutError,), "it does not answer in time: check host, port and firewall"),
     ((asyncpg.InvalidPasswordError,), "it refuses the password: check user and password"),
@@ -32,7 +34,7 @@ _ADVICE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((asyncpg.CannotConnectNowError,), "it is starting or stopping: try again"),
     ((PermissionError,), "its socket is closed to this operating system user"),
     ((ConnectionRefusedError,), "it cannot be reached: check that it runs, and host and port"),
-    (_LOST, "the connection was lost: check that it runs"),
+    ((*_LOST, asyncpg.InterfaceError), "the connection was lost: check that it runs"),
     ((OSError,), "it cannot be reached: check that it runs, and host and port"),
 )
 
@@ -108,7 +110,7 @@ def is_connection_error(error: BaseException) -> bool:
     A statement's own fault, a wrong argument and a second operation on a busy connection are not that.
     """
     if isinstance(error, asyncpg.InterfaceError):
-        return "closed" in str(error) or "closing" in str(error)
+        return any(sign in str(error) for sign in _GONE)
     return isinstance(error, (*_LOST, asyncpg.TooManyConnectionsError))
 
 

@@ -16,7 +16,8 @@ def spawn_postgres(command: list[str], *, account: Account, log_file: Path, keep
     """Start `command` as `account` with `keep_fd` held open by it and all its children.
 
     Linux ties the parent-death signal to the *thread* that started the child. A thread of its own therefore starts it
-    and stays until it ends: a worker thread of an event loop would end early and take the database with it.
+    and stays until it ends: a worker thread of an event loop would end early and take the database with it. For the
+    same reason the process that calls this must not replace itself by exec.
     """
     born: SimpleQueue[subprocess.Popen[bytes] | OSError] = SimpleQueue()
     argv = [

@@ -123,12 +123,13 @@ def count_pins(lock: str) -> int:
 
 async def _is_usable(python: Path) -> bool:
     """Say whether this interpreter exists, runs, and is of our own version."""
-    if not python.exists():
-        return False
     program = "import sys; print(sys.version, sys.base_prefix)"
-    process = await asyncio.create_subprocess_exec(
-        str(python), "-c", program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            str(python), "-c", program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+    except OSError:
+        return False
     output, _ = await process.communicate()
     return output.decode(errors="replace").strip() == f"{sys.version} {sys.base_prefix}"
 
@@ -192,7 +193,7 @@ async def _locked(directory: Path) -> AsyncGenerator[None]:
     # The directory itself is the lock: it stays when its content is cleared, and no file is left beside it.
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        while not _takes(descriptor):
+        while not _takes(descriptor):  # noqa: ASYNC110 - another process holds it
             await asyncio.sleep(POLL_S)
         yield
     finally:

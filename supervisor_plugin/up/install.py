@@ -1,6 +1,6 @@
 """The command line of `environments.py` for the scripts: one line of progress, nothing when nothing is to be done.
 
-    python -m supervisor_plugin.up.install DIRECTORY LOCK_FILE... [--project DIRECTORY]
+python -m supervisor_plugin.up.install DIRECTORY LOCK_FILE... [--project DIRECTORY]
 """
 
 import argparse

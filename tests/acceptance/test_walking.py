@@ -149,8 +149,8 @@ async def test_each_refusal_has_one_row_with_its_reason(sidecar, module_database
 def slow(tmp_path, database) -> Iterator[Sidecar]:
     """A sidecar of one server whose tool notes each arrival in a file and takes its time."""
     notes = tmp_path / "notes"
-    command = [sys.executable, "-m", "tests.fakes.slow", "--notes", str(notes)]
-    section = _section("slow", command, {"sleep": {"scopes": []}})
+    command = [sys.executable, "-m", "tests.fakes.slow", "--journal", str(notes)]
+    section = _section("slow", command, {"slow": {}})
     section["oauth"] = {}
     sidecar = Sidecar(tmp_path / "slow", database.dsn("postern_proxy"), {"slow": section})
     try:
@@ -168,7 +168,7 @@ async def test_killed_proxy_leaves_an_intent_that_the_next_start_closes_once(slo
     token = slow.token("slow")
     caller = threading.Thread(target=_call_and_ignore, args=(slow, token))
     caller.start()
-    wait_for(lambda: notes.exists() and "begin" in notes.read_text(), "the call reaches the server")
+    wait_for(lambda: notes.exists() and "start" in notes.read_text(), "the call reaches the server")
     slow.kill("proxy")
     caller.join(timeout=30)
     auditor = database.dsn("postern_auditor")
@@ -182,7 +182,7 @@ async def test_killed_proxy_leaves_an_intent_that_the_next_start_closes_once(slo
         if found := await closed():
             break
     assert [row["status"] for row in found] == ["interrupted"]
-    assert found[0]["tool"] == "sleep"
+    assert found[0]["tool"] == "slow"
     slow.kill("proxy", 15)
     slow.start_proxy()
     assert len(await closed()) == 1
@@ -190,29 +190,29 @@ async def test_killed_proxy_leaves_an_intent_that_the_next_start_closes_once(slo
 
 def _call_and_ignore(sidecar: Sidecar, token: str) -> None:
     with contextlib.suppress(OSError):
-        sidecar.call("slow", "sleep", {"seconds": 20}, token)
+        sidecar.call("slow", "slow", {"seconds": 20}, token)
 
 
 def test_without_the_audit_store_nothing_is_forwarded(tmp_path, private_postgres) -> None:
     """PostgreSQL stopped: 503 with Retry-After, the server saw none of the calls; started again: calls pass."""
     notes = tmp_path / "notes"
-    section = _section("slow", [sys.executable, "-m", "tests.fakes.slow", "--notes", str(notes)], {"sleep": {}})
+    section = _section("slow", [sys.executable, "-m", "tests.fakes.slow", "--journal", str(notes)], {"slow": {}})
     section["oauth"] = {}
     sidecar = Sidecar(tmp_path / "s", private_postgres.dsn("postern_proxy"), {"slow": section})
     try:
         sidecar.start_bridge("slow")
         sidecar.start_proxy()
         token = sidecar.token("slow")
-        assert sidecar.call("slow", "sleep", {"seconds": 0}, token).status == 200
+        assert sidecar.call("slow", "slow", {"seconds": 0}, token).status == 200
         seen = notes.read_text()
         private_postgres.stop()
         for number in range(3):
-            answer = sidecar.call("slow", "sleep", {"seconds": 0}, token, rpc_id=number)
+            answer = sidecar.call("slow", "slow", {"seconds": 0}, token, rpc_id=number)
             assert answer.status == 503
             assert int(answer.headers["retry-after"]) >= 1
             assert answer.json()["error"]["data"]["code"] == "audit.unavailable"
         assert notes.read_text() == seen
         private_postgres.start()
-        wait_for(lambda: sidecar.call("slow", "sleep", {"seconds": 0}, token).status == 200, "calls pass again")
+        wait_for(lambda: sidecar.call("slow", "slow", {"seconds": 0}, token).status == 200, "calls pass again")
     finally:
         sidecar.stop()

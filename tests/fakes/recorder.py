@@ -11,7 +11,12 @@ TOOLS = ["echo", "write", "secret", "Echo"]
 def tool(name: str) -> dict[str, Any]:
     """Return a tool's definition."""
     schema = {"type": "object", "properties": {"text": {"type": "string"}}, "additionalProperties": True}
-    return {"name": name, "description": f"The tool {name}", "inputSchema": schema, "annotations": {"readOnlyHint": True}}
+    return {
+        "name": name,
+        "description": f"The tool {name}",
+        "inputSchema": schema,
+        "annotations": {"readOnlyHint": True},
+    }
 
 
 class Recorder:

@@ -1,7 +1,7 @@
 """The writer against real PostgreSQL: what it returns for is durable, and nothing else is."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from tests.unit.audit.samples import call, outcome, refusal, request
 
 
 @asynccontextmanager
-async def opened(database: Database, **limits: Any) -> AsyncIterator[AuditWriter]:
+async def opened(database: Database, **limits: Any) -> AsyncGenerator[AuditWriter]:
     writer = await AuditWriter.open(database.dsn("postern_proxy"), instance="test-1", limits=Limits(**limits))
     try:
         yield writer
@@ -37,7 +37,9 @@ async def test_a_row_is_readable_by_others_when_write_returns(database: Database
     intent, row = call()
     async with opened(database) as writer:
         await writer.write_intent(intent)
-        assert [r["execution_id"] for r in await rows(database, "select * from audit_intents")] == [intent.request.execution_id]
+        assert [r["execution_id"] for r in await rows(database, "select * from audit_intents")] == [
+            intent.request.execution_id
+        ]
         await writer.write_row(row)
         (stored,) = await rows(database)
     assert stored["status"] == "success"
@@ -78,7 +80,9 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("name", "change", "stored"), HOSTILE, ids=[case[0] for case in HOSTILE])
-async def test_hostile_text_is_stored_visibly(database: Database, name: str, change: dict[str, str], stored: str) -> None:
+async def test_hostile_text_is_stored_visibly(
+    database: Database, name: str, change: dict[str, str], stored: str
+) -> None:
     async with opened(database) as writer:
         await writer.write_row(Row(request(**change), outcome()))
         assert writer.counters.reduced == 0
@@ -92,7 +96,16 @@ async def test_every_text_of_a_row_may_be_hostile(database: Database) -> None:
         server=bad, method=bad, tool=bad, subject=Subject(bad, bad, bad, bad, bad, bad), audience=bad, session=bad,
         protocol_version=bad, trace_id=bad, remote=bad, http_method=bad,
     )  # fmt: skip
-    ended = outcome(decision=bad, reason=bad, contract=bad, artifact=bad, error=bad, hooks=({bad: bad},), duration_us=2**70, events=-1)
+    ended = outcome(
+        decision=bad,
+        reason=bad,
+        contract=bad,
+        artifact=bad,
+        error=bad,
+        hooks=({bad: bad},),
+        duration_us=2**70,
+        events=-1,
+    )
     async with opened(database) as writer:
         await writer.write_row(Row(asked, ended))
         assert writer.counters.reduced == 0
@@ -204,7 +217,7 @@ async def test_a_full_queue_presses_back_then_refuses(database: Database) -> Non
             waiting = [asyncio.create_task(writer.write_row(refusal())) for _ in range(40)]
             done, pending = await asyncio.wait(waiting, timeout=1.5)
             assert {type(task.exception()) for task in done} == {AuditUnavailable}
-            assert 10 <= len(pending) <= 12
+            assert 10 <= len(pending) <= 21  # a queue full, and at most as many in the commit that hangs
         await asyncio.gather(*pending)
         for _ in range(200):
             if writer.counters.rows == 40:

@@ -407,17 +407,17 @@ def test_a_killed_server_recovers_what_was_committed(base: Path):
     cluster.stop()
 
 
-@pytest.mark.parametrize("content", ["{me}\n{data}\n1\n5432\n", "999999\n", "", "garbage\n", "-1\n"])
-def test_a_stale_pid_file_is_recovered_from(base: Path, content: str):
+def test_a_stale_pid_file_is_recovered_from(base: Path):
     cluster = quick(base)
     cluster.start()
-    kill_all(base)
-    (base / "data" / "postmaster.pid").write_text(content.format(me=os.getpid(), data=base / "data"))
-    (base / "run" / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
-    assert cluster.pid is None
-    cluster.stop()
-    cluster.start()
-    assert asked(cluster.dsn(OWNER), "select 1") == 1
+    for content in (f"{os.getpid()}\n{base}/data\n1\n5432\n", "999999\n", "", "garbage\n", "-1\n"):
+        kill_all(base)
+        (base / "data" / "postmaster.pid").write_text(content)
+        (base / "run" / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
+        assert cluster.pid is None
+        cluster.stop()
+        cluster.start()
+        assert asked(cluster.dsn(OWNER), "select 1") == 1
     cluster.stop()
 
 
@@ -470,6 +470,37 @@ def test_a_first_start_that_was_cut_off_is_begun_anew(base: Path):
     with quick(base) as cluster:
         assert asked(cluster.dsn(OWNER), "select 1") == 1
     assert not (base / "data.partial").exists()
+
+
+def test_a_path_full_of_odd_characters_works(base: Path):
+    with quick(base / 'it\'s "odd", 100% \\x') as cluster:
+        assert asked(cluster.dsn(OWNER), "select 1") == 1
+
+
+@as_root_only
+def test_a_user_without_a_passwd_entry_is_told_so(base: Path):
+    uid = next(uid for uid in PRIVATE_UIDS if is_unassigned(uid))
+    command = [python_for_others(), "-c", WHOLE_LIFE, os.fspath(base)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, **become(uid))
+    assert done.returncode != 0
+    assert f"uid {uid} has no passwd entry" in done.stderr
+    shutil.rmtree(base)
+
+
+def test_an_initdb_that_fails_is_quoted_and_begun_anew(base: Path):
+    broken = base.with_name(base.name + "-broken")
+    broken.mkdir(mode=0o755)
+    try:
+        (broken / "initdb").write_text("#!/bin/sh\necho 'initdb: error: no space left on device'\nexit 1\n")
+        (broken / "initdb").chmod(0o755)
+        (broken / "postgres").symlink_to(find_binaries().postgres)
+        with pytest.raises(EmbeddedPostgresError, match=r"initdb failed: initdb: error: no space left.*postgres\.log"):
+            failing(base, binaries=Binaries(bin_dir=broken, version="18.6"))()
+        assert not (base / "data").exists()
+        with quick(base) as cluster:
+            assert cluster.is_running()
+    finally:
+        shutil.rmtree(broken)
 
 
 def failing(base: Path, **options: Any) -> Callable[[], None]:

@@ -9,7 +9,7 @@ def _token(guarded, scope: str, **claims: object) -> str:
 
 def test_sec08_every_missing_scope_is_named_at_once(guarded) -> None:
     send = lambda: guarded.sidecar.call("a", "write", {}, _token(guarded, "a:use a:read"))
-    answer = guarded.assert_refused(send, 403, "authz.insufficient_scope")
+    answer = guarded.assert_refused(send, 403, "authz.scope")
     challenge = answer.headers["www-authenticate"]
     assert 'error="insufficient_scope"' in challenge
     assert 'scope="a:use a:write a:audit"' in challenge
@@ -26,13 +26,11 @@ def test_sec08_broader_scope_satisfies_the_narrower_and_the_row_says_which(guard
 
 def test_sec08_narrower_scope_never_satisfies_the_broader(guarded) -> None:
     send = lambda: guarded.sidecar.call("a", "write", {}, _token(guarded, "a:use a:write"))
-    guarded.assert_refused(send, 403, "authz.insufficient_scope")
+    guarded.assert_refused(send, 403, "authz.scope")
 
 
 def test_sec08_scope_of_the_server_itself_is_needed_too(guarded) -> None:
-    guarded.assert_refused(
-        lambda: guarded.sidecar.call("a", "echo", {}, _token(guarded, "a:read")), 403, "authz.insufficient_scope"
-    )
+    guarded.assert_refused(lambda: guarded.sidecar.call("a", "echo", {}, _token(guarded, "a:read")), 403, "authz.scope")
 
 
 def test_sec09_scope_alone_does_not_make_a_tool_exist(guarded) -> None:
@@ -55,7 +53,7 @@ def test_sec22_names_are_compared_exactly(guarded) -> None:
 def test_sec28_annotations_grant_nothing(guarded) -> None:
     """`readOnlyHint` on the tool `secret` does not make up for its scope."""
     send = lambda: guarded.sidecar.call("a", "secret", {}, _token(guarded, "a:use a:read"))
-    guarded.assert_refused(send, 403, "authz.insufficient_scope")
+    guarded.assert_refused(send, 403, "authz.scope")
 
 
 def test_sec30_lists_show_what_the_caller_may_call_in_order_with_cursor_and_private(guarded) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.security.conftest import Guarded
 from tests.sidecar import ISSUER, META, MODERN, http
 
-ALL = "a:use a:read a:write a:audit a:secret"
+ALL = "b:use a:use a:read a:write a:audit a:secret"
 
 
 def _b64(value: bytes) -> str:

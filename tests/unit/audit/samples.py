@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from proxy.audit.record import Intent, Outcome, Payload, Request, Row, Scopes, Status, Subject
 from proxy.ids import execution_id
 
 
-def request(server: str = "notes", **changes: object) -> Request:
+def request(server: str = "notes", **changes: Any) -> Request:
     """A `tools/call` of now, allowed by a scope."""
     now = datetime.now(UTC)
     made = Request(
@@ -30,7 +31,7 @@ def request(server: str = "notes", **changes: object) -> Request:
     return replace(made, **changes)
 
 
-def outcome(status: Status = Status.SUCCESS, **changes: object) -> Outcome:
+def outcome(status: Status = Status.SUCCESS, **changes: Any) -> Outcome:
     """How it ended, 1.5 ms of it upstream."""
     made = Outcome(
         status=status,
@@ -46,16 +47,19 @@ def outcome(status: Status = Status.SUCCESS, **changes: object) -> Outcome:
     return replace(made, **changes)
 
 
-def call(server: str = "notes", **changes: object) -> tuple[Intent, Row]:
+def call(server: str = "notes", **changes: Any) -> tuple[Intent, Row]:
     """The intent and the row of one call."""
     asked = request(server, **changes)
     return Intent(asked), Row(asked, outcome())
 
 
-def refusal(reason: str = "no token", **changes: object) -> Row:
+def refusal(reason: str = "no token", **changes: Any) -> Row:
     """The row of a request that was not forwarded."""
     asked = request(scopes=Scopes(), input=None, **changes)
-    return Row(asked, outcome(Status.DENIED, decision="auth.missing", reason=reason, http_status=401, upstream_us=None, output=None))
+    return Row(
+        asked,
+        outcome(Status.DENIED, decision="auth.missing", reason=reason, http_status=401, upstream_us=None, output=None),
+    )
 
 
 def ids(*records: Intent | Row) -> list[UUID]:

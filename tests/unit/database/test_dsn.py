@@ -39,6 +39,8 @@ def test_an_address_is_shown_without_its_password(dsn: str, shown: str):
         f"postgresql://proxy:12/{SECRET}@db/postern",
         f"postgresql://proxy:{SECRET}#1@db/postern",
         f"postgresql://proxy:{SECRET}?1@db/postern",
+        f"postgresql://proxy:1@{SECRET}@db/postern",
+        f"postgresql://proxy:1@2/{SECRET}@db/postern",
         f"postgresql://proxy:{SECRET}@db:port/postern",
         f"postgresql://proxy:{SECRET}@db:70000/postern",
         f"postgresql://proxy:{SECRET}@[::1/postern",

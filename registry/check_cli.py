@@ -1,0 +1,61 @@
+"""`postern check`: the gate, by hand."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, assert_never
+
+import click
+
+from registry.gate import GateResult, check
+from registry.problems import Problem, render_json, render_sarif, render_text
+
+EXIT_FINDINGS = 1
+DEFAULT_FILE = "postern.yaml"
+Format = Literal["text", "json", "sarif"]
+
+
+def registry_file(given: str | None, environ: Mapping[str, str]) -> Path:
+    """Return the registry file that a command works on: its argument, $POSTERN_REGISTRY, or ./postern.yaml."""
+    return Path(given or environ.get("POSTERN_REGISTRY") or DEFAULT_FILE)
+
+
+def gate_or_exit(given: str | None) -> tuple[Path, GateResult]:
+    """Pass the gate, or print every finding and exit 1."""
+    path = registry_file(given, os.environ)
+    result = check(path, environ=os.environ)
+    if not result.ok:
+        click.echo(render_text(result.problems), err=True, nl=False)
+        sys.exit(EXIT_FINDINGS)
+    return path, result
+
+
+def rendered(problems: Sequence[Problem], chosen: Format) -> str:
+    match chosen:
+        case "text":
+            return render_text(problems)
+        case "json":
+            return render_json(problems)
+        case "sarif":
+            return render_sarif(problems)
+        case _:
+            assert_never(chosen)
+
+
+@click.command("check")
+@click.argument("file", required=False, type=click.Path())
+@click.option("--format", "chosen", type=click.Choice(["text", "json", "sarif"]), default="text", help="How to print.")
+@click.option(
+    "--offline", is_flag=True, help="Leave out what only the fleet's machine knows: files, programs, secrets."
+)
+def command(file: str | None, chosen: Format, offline: bool) -> None:
+    """Check FILE, or $POSTERN_REGISTRY, or ./postern.yaml: exit 0 if all is well, 1 if there are findings."""
+    path = registry_file(file, os.environ)
+    result = check(path, environ=os.environ, on_host=not offline)
+    click.echo(rendered(result.problems, chosen), nl=False)
+    if not result.ok:
+        sys.exit(EXIT_FINDINGS)
+    if chosen == "text" and result.fleet:
+        count = len(result.fleet.enabled_servers())
+        click.echo(f"{path}: {count} {'server' if count == 1 else 'servers'}, nothing to mend")

@@ -1,0 +1,127 @@
+"""Scopes: written right, needed somewhere, and within somebody's reach."""
+
+import re
+from collections.abc import Iterator
+
+from registry.models import Server, Tool
+from registry.permissions import Implications, PermissionCycleError, PermissionSizeError, find_cycle
+from registry.problems import quoted
+from registry.rules.base import Context, Finding, at, placed, repeated
+from registry.rules.keys import speakers_for
+from registry.schema_problems import near
+from registry.source import Pointer
+
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
+
+
+def required_but_empty(context: Context) -> Iterator[Finding]:
+    for server in context.servers():
+        if server.oauth.required and not server.oauth.scopes:
+            yield Finding(at(server, "oauth", "scopes"), "a token is required, and no scope: any token would do")
+
+
+def duplicate_audience(context: Context) -> Iterator[Finding]:
+    fleet = context.fleet
+    entries: list[tuple[object, Pointer]] = [
+        (fleet.audience(server).rstrip("/"), at(server, "oauth", "audience")) for server in context.servers()
+    ]
+    if fleet.proxy.admin and fleet.proxy.admin.audience:
+        entries.append((fleet.proxy.admin.audience.rstrip("/"), ("proxy", "admin", "audience")))
+    for later, first in repeated(entries):
+        yield Finding(later, f"{placed(context, first)} has the same audience", related=(first,))
+
+
+def _needed(server: Server) -> Iterator[tuple[Pointer, str]]:
+    """Every scope that a server needs, where it is written."""
+    for index, scope in enumerate(server.oauth.scopes):
+        yield at(server, "oauth", "scopes", index), scope
+    kinds: dict[str, dict[str, Tool]] = {
+        "tools": dict(server.tools),
+        "prompts": dict(server.prompts),
+        "resources": dict(server.resources),
+    }
+    for kind, things in kinds.items():
+        for name, thing in things.items():
+            for index, scope in enumerate(thing.scopes):
+                yield at(server, kind, name, "scopes", index), scope
+            for way, scopes in enumerate(thing.any_of):
+                for index, scope in enumerate(scopes):
+                    yield at(server, kind, name, "any_of", way, index), scope
+
+
+def _declared(context: Context) -> Iterator[tuple[Pointer, str]]:
+    permissions = context.fleet.permissions
+    for index, scope in enumerate(permissions.ladder):
+        yield ("permissions", "ladder", index), scope
+    for index, scope in enumerate(permissions.scopes):
+        yield ("permissions", "scopes", index), scope
+    for wider, scopes in permissions.implies.items():
+        yield ("permissions", "implies", wider), wider
+        for index, scope in enumerate(scopes):
+            yield ("permissions", "implies", wider, index), scope
+    for name, proxy in context.fleet.trusted_proxies.items():
+        for index, scope in enumerate(proxy.permissions):
+            yield ("trusted_proxies", name, "permissions", index), scope
+
+
+def malformed(context: Context) -> Iterator[Finding]:
+    found = [*_declared(context), *(entry for server in context.servers() for entry in _needed(server))]
+    found.append((("proxy", "admin_scope"), context.fleet.proxy.admin_scope))
+    found.append((("proxy", "auditor_scope"), context.fleet.proxy.auditor_scope))
+    for pointer, scope in found:
+        if not _SCOPE.fullmatch(scope):
+            yield Finding(pointer, f"{quoted(scope)} is not a scope")
+
+
+def circular(context: Context) -> Iterator[Finding]:
+    cycle = find_cycle(context.fleet.permissions)
+    if cycle:
+        wider = next((scope for scope in cycle if scope in context.fleet.permissions.implies), None)
+        pointer: Pointer = ("permissions", "implies", wider) if wider else ("permissions", "ladder")
+        yield Finding(pointer, f"these imply each other in a circle: {' > '.join(map(quoted, cycle))}", key=True)
+
+
+def too_many(context: Context) -> Iterator[Finding]:
+    try:
+        Implications.of(context.fleet.permissions)
+    except PermissionSizeError as error:
+        yield Finding(("permissions",), str(error), key=True)
+    except PermissionCycleError:
+        return
+
+
+def unsatisfiable(context: Context) -> Iterator[Finding]:
+    """A scope that no token and no assertion can ever bring to this server."""
+    try:
+        implications = Implications.of(context.fleet.permissions)
+    except (PermissionCycleError, PermissionSizeError):
+        return
+    for server in context.servers():
+        reach = _reach(context, server)
+        if reach is None:
+            continue
+        within = implications.expand(reach)
+        for pointer, scope in _needed(server):
+            if scope not in within:
+                reason = _reason(context, server)
+                yield Finding(pointer, f"nothing can ever satisfy {quoted(scope)}: {reason}", near(scope, within))
+
+
+def _reach(context: Context, server: Server) -> frozenset[str] | None:
+    """Return the permissions that callers of a server can hold at most; None means any."""
+    held: set[str] = set()
+    if server.oauth.keys or server.oauth.jwks:
+        if not context.fleet.permissions.scopes:
+            return None
+        held.update(context.fleet.permissions.scopes)
+    for name in speakers_for(context, server):
+        held.update(context.fleet.trusted_proxies[name].permissions)
+    return frozenset(held)
+
+
+def _reason(context: Context, server: Server) -> str:
+    if server.oauth.keys or server.oauth.jwks:
+        return "none of `permissions.scopes` implies it"
+    if speakers_for(context, server):
+        return "it is above what the trusted proxies may assert"
+    return "this server recognises no caller"

@@ -1,0 +1,101 @@
+"""Every rule of SPEC R3, in one table. All rules run, each finding is kept, none hides another."""
+
+from collections.abc import Iterator
+
+from registry.problems import Problem
+from registry.rules import agents, endpoints, keys, names, peers, ports, programs, references, scopes
+from registry.rules.base import Context, Finding, Rule
+
+MAX_PER_RULE = 500
+_QUOTE = "set the variable, or write the reference to where it is"
+
+RULES: tuple[Rule, ...] = (
+    Rule("NAME-MISMATCH", "remove `name:`; the key is the name", names.mismatch),
+    Rule("NAME-RESERVED", "choose another name", names.reserved),
+    Rule("DISPLAY-NAME-EMPTY", "add `display_name:` with the name that people know", names.empty_display_name),
+    Rule("DESCRIPTION-EMPTY", "add `description:` with one sentence about what it does", names.empty_description),
+    Rule("PORT-MISSING", "add `port:` with a free one of the fleet's ports", ports.missing),
+    Rule("PORT-RANGE", "choose a port between 1024 and 65535", ports.out_of_range),
+    Rule("PORT-PRIVILEGED", "choose a port of the fleet's window; it only listens on loopback", ports.privileged),
+    Rule("PORT-WINDOW", "choose a port inside, or widen `fleet.ports`", ports.outside_window),
+    Rule("PORT-WINDOW-EMPTY", "swap `first` and `last`", ports.empty_window),
+    Rule("PORT-CONFLICT", "give one of the two another port", ports.conflict),
+    Rule(
+        "INTERNAL-COMMAND",
+        "add `command: [program, argument]`, or make it `type: external`",
+        programs.internal_without_command,
+    ),
+    Rule("INTERNAL-ENDPOINT", "remove `endpoint:`, or make it `type: external`", programs.internal_with_endpoint),
+    Rule("EXTERNAL-ENDPOINT", "add `endpoint: https://…`", programs.external_without_endpoint),
+    Rule("EXTERNAL-COMMAND", "remove `command:`, or make it `type: internal`", programs.external_with_command),
+    Rule("EXTERNAL-STDIO", "remove `transport: stdio`, or make it `type: internal`", programs.external_on_stdio),
+    Rule("SOURCE-MISSING", "mend the path; it starts at the registry file's directory", programs.missing_source, True),
+    Rule(
+        "CWD-MISSING",
+        "create it, or mend the path; it starts at the registry file's directory",
+        programs.missing_directory,
+        True,
+    ),
+    Rule("COMMAND-NOT-FOUND", "install it, or write the whole path", programs.command_not_found, True),
+    Rule("COMMAND-NOT-EXECUTABLE", "chmod +x it, or name the interpreter first", programs.command_not_executable, True),
+    Rule(
+        "OAUTH-SCOPES-EMPTY",
+        "list the scopes that every caller needs, or set `required: false`",
+        scopes.required_but_empty,
+    ),
+    Rule("OAUTH-KEYS-MISSING", "add `keys:` or `jwks:`, or set `required: false`", keys.missing),
+    Rule("OAUTH-ALGORITHM", "let `algorithms` and the kind of keys agree", keys.algorithm_without_key),
+    Rule("AUDIENCE-DUPLICATE", "give each its own: a token for one must not open the other", scopes.duplicate_audience),
+    Rule("KEY-SHARED", "make a second key: postern secret rotate SERVER", keys.shared_reference),
+    Rule("KEY-SHARED", "make a second key: postern secret rotate SERVER", keys.shared_value, True),
+    Rule("KEY-SHORT", "make one: postern secret rotate SERVER", keys.short, True),
+    Rule("KEY-DUPLICATE-ID", "give each key its own `kid`", keys.duplicate_id),
+    Rule("KEY-DATE", "write it as 2027-01-31T12:00:00Z", keys.unreadable_date),
+    Rule("KEY-EXPIRED", "add a new key: postern secret rotate SERVER", keys.expired),
+    Rule("SECRET-REFERENCE", "write env:NAME, file:/path or store:name", references.malformed),
+    Rule(
+        "SECRET-LITERAL",
+        "write env:NAME, file:/path or store:name here, and keep the value out of the file",
+        references.literal,
+    ),
+    Rule("SECRET-UNRESOLVED", _QUOTE, references.failing_with("SECRET-UNRESOLVED"), True),
+    Rule("SECRET-FILE-MODE", "chmod 600 it", references.failing_with("SECRET-FILE-MODE"), True),
+    Rule("SECRET-STORE", "make a key with `postern secret key`", references.failing_with("SECRET-STORE"), True),
+    Rule("VARIABLE-UNRESOLVED", _QUOTE, references.unresolved_variable, True),
+    Rule("VARIABLE-NAME", "letters, digits and underscores, not beginning with a digit", references.bad_variable_name),
+    Rule("ENDPOINT-INVALID", "write it as https://host/path", endpoints.invalid),
+    Rule("ENDPOINT-INSECURE", "use https", endpoints.insecure),
+    Rule("ENDPOINT-PRIVATE", "use a public address, or run the server as `type: internal`", endpoints.private),
+    Rule("PUBLIC-URL", "write the origin that clients use: https://mcp.example.com", endpoints.bad_public_url),
+    Rule("AGENT-SERVER-UNKNOWN", "name a server of `servers:`", agents.unknown_server),
+    Rule("AGENT-TOOL-UNKNOWN", "name it as the server declares it", agents.unknown_tool),
+    Rule("AGENT-NOBODY", "add `subjects:` or `clients:`", agents.selects_nobody),
+    Rule("PERMISSION-CYCLE", "remove one of these implications", scopes.circular),
+    Rule("PERMISSION-SIZE", "declare fewer implications", scopes.too_many),
+    Rule("SCOPE-SYNTAX", "printable ASCII without spaces, quotes and backslashes", scopes.malformed),
+    Rule("SCOPE-UNSATISFIABLE", "declare who may have it, or need another scope", scopes.unsatisfiable),
+    Rule("HOOK-TARGET", "write `python: module:function` or `url: https://…`", peers.hook_without_target),
+    Rule("HOOK-SERVER-UNKNOWN", "name a server of `servers:`", peers.hook_server_unknown),
+    Rule("TRUSTED-PROXY-SERVER-UNKNOWN", "name a server of `servers:`", peers.proxy_server_unknown),
+    Rule("TRUSTED-PROXY-KEYS", "add what its signatures are verified with", peers.proxy_without_keys),
+)
+
+
+def validate(context: Context) -> Iterator[Problem]:
+    """Run every rule; what is already known to be unreadable is not reported a second time."""
+    for rule in RULES:
+        if rule.needs_host and not context.on_host:
+            continue
+        for count, finding in enumerate(rule.find(context)):
+            if count >= MAX_PER_RULE:
+                hint = "mend the ones above and check again"
+                yield context.layout.problem("TOO-MANY-PROBLEMS", (), f"more of {rule.code} than are listed", hint)
+                break
+            if not context.layout.is_unread(finding.pointer):
+                yield _problem(context, rule, finding)
+
+
+def _problem(context: Context, rule: Rule, finding: Finding) -> Problem:
+    related = [context.layout.place(pointer) for pointer in finding.related]
+    hint = finding.hint or rule.hint
+    return context.layout.problem(rule.code, finding.pointer, finding.message, hint, key=finding.key, related=related)

@@ -1,0 +1,77 @@
+"""The gate as the listener uses it: a registry is accepted whole, or refused with words, and then the old one stays."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry import gate
+from registry.models import Fleet
+from supervisor_plugin.client import SupervisorClient
+from supervisor_plugin.config import PROXY, ConfigError, program_files, write_programs
+from supervisor_plugin.paths import Paths
+from supervisor_plugin.sections import write_sections
+
+
+class RegistryRefusedError(Exception):
+    """The registry does not pass; the text is short enough for a status line and names the first finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Programs that supervisord must get, replace, or lose."""
+
+    added: tuple[str, ...]
+    replaced: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+async def read_registry(path: Path, environ: Mapping[str, str]) -> Fleet:
+    """Read what is declared; raises RegistryRefusedError."""
+    result = await asyncio.to_thread(gate.check, path, environ=environ)
+    if result.fleet is not None and result.ok:
+        return result.fleet
+    first = result.problems[0] if result.problems else None
+    where = f"{first.file}:{first.line}:{first.col}: {first.code} {first.message}" if first else str(path)
+    more = f" (and {len(result.problems) - 1} more)" if len(result.problems) > 1 else ""
+    raise RegistryRefusedError(f"{where}{more}; see `postern check`")
+
+
+class Programs:
+    """The generated files and what supervisord has made of them."""
+
+    def __init__(self, paths: Paths, instance: str, client: SupervisorClient) -> None:
+        self._paths, self._instance, self._client = paths, instance, client
+
+    @property
+    def has_proxy(self) -> bool:
+        """Whether this fleet runs a proxy of its own; whoever wrote the first configuration decided that."""
+        return self._proxy_file.exists()
+
+    @property
+    def _proxy_file(self) -> Path:
+        return self._paths.programs / f"{PROXY}.conf"
+
+    async def write(self, fleet: Fleet) -> Changed:
+        """Write the files and let supervisord read them; raises RegistryRefusedError with everything as it was."""
+        before = self._read()
+        try:
+            after = program_files(fleet, self._paths, self._instance, None)
+        except ConfigError as error:
+            raise RegistryRefusedError(str(error)) from error
+        if PROXY in before:
+            after[PROXY] = before[PROXY]
+        write_programs(after, self._paths.programs)
+        write_sections(fleet, self._paths)
+        added, replaced, removed = await self._client.apply_config()
+        return Changed(tuple(added), tuple(replaced), tuple(removed))
+
+    def _read(self) -> dict[str, str]:
+        return {path.stem: path.read_text(encoding="utf-8") for path in self._paths.programs.glob("*.conf")}
+
+    async def renew(self, changed: Changed) -> None:
+        """Make supervisord's groups those of the files; what goes must have been stopped before."""
+        for name in (*changed.removed, *changed.replaced):
+            await self._client.remove_group(name)
+        for name in (*changed.replaced, *changed.added):
+            await self._client.add_group(name)

@@ -1,0 +1,112 @@
+"""What a person reads when the fleet is up: addresses, a call to paste, a client's configuration, next steps. Pure."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+VERSION = "2026-07-28"
+_EXAMPLE = ("get_current_time", {"timezone": "Europe/Berlin"})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One server as a client reaches it; `token` is None where only its own issuer can make one."""
+
+    name: str
+    display_name: str
+    url: str
+    tools: tuple[str, ...]
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """Everything that the text is made of. `postern` is how this very program can be called from here."""
+
+    addresses: tuple[Address, ...]
+    token_minutes: int
+    database: str
+    registry: str
+    state: str
+    postern: str
+    supervisorctl: str
+    warnings: tuple[str, ...] = ()
+    is_detached: bool = False
+
+
+def render(greeting: Greeting) -> str:
+    """Return the whole text."""
+    width = max((len(address.name) for address in greeting.addresses), default=0)
+    listed = [f"  {address.name.ljust(width)}  {address.url}  {address.display_name}" for address in greeting.addresses]
+    where = f"--registry {shlex.quote(greeting.registry)} --state-dir {shlex.quote(greeting.state)}"
+    stop = f"{greeting.postern} down {where}" if greeting.is_detached else "Ctrl-C"
+    parts = [
+        "Postern is up, every server healthy." if not greeting.warnings else "Postern is up.",
+        *greeting.warnings,
+        "",
+        *listed,
+        "",
+        *_call(greeting),
+        f"A client's configuration (tokens good for {greeting.token_minutes} minutes):",
+        "",
+        client_configuration(greeting.addresses),
+        "",
+        "Then look around:",
+        f"  the audit rows        {greeting.postern} audit tail --state-dir {shlex.quote(greeting.state)}",
+        f"  another token         {greeting.postern} token {where} --server NAME --scope SCOPE --subject ME",
+        f"  the fleet             {greeting.supervisorctl} fleet status",
+        f"  its registry          {greeting.registry}",
+        f"  logs                  {greeting.state}/log",
+        f"  PostgreSQL            {greeting.database}",
+        f"  stop everything       {stop}",
+    ]
+    return "\n".join(parts)
+
+
+def client_configuration(addresses: tuple[Address, ...]) -> str:
+    """Return the `mcpServers` document that MCP clients read."""
+    servers = {
+        address.name: {
+            "type": "http",
+            "url": address.url,
+            "headers": {"Authorization": f"Bearer {address.token or 'from its issuer'}"},
+        }
+        for address in addresses
+    }
+    return json.dumps({"mcpServers": servers}, indent=2)
+
+
+def curl(address: Address) -> str:
+    """Return a ready command: a call of the demo's tool where there is one, otherwise the list of tools."""
+    tool, arguments = _EXAMPLE
+    if tool in address.tools:
+        return _curl(address, "tools/call", {"name": tool, "arguments": arguments})
+    return _curl(address, "tools/list", {})
+
+
+def _call(greeting: Greeting) -> list[str]:
+    callable_ones = [address for address in greeting.addresses if address.token is not None]
+    preferred = [address for address in callable_ones if _EXAMPLE[0] in address.tools] or callable_ones
+    return ["A governed call, to paste into another terminal:", "", curl(preferred[0]), ""] if preferred else []
+
+
+def _curl(address: Address, method: str, params: Mapping[str, object]) -> str:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": VERSION,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "curl", "version": "1"},
+    }
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
+    headers = {
+        "Authorization": f"Bearer {address.token}",
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": VERSION,
+        "Mcp-Method": method,
+        **({"Mcp-Name": str(params["name"])} if "name" in params else {}),
+    }
+    lines = [f"curl -sS {shlex.quote(address.url)}"]
+    lines += [f"  -H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
+    lines.append(f"  -d {shlex.quote(json.dumps(body))}")
+    return " \\\n".join(lines)

@@ -1,0 +1,39 @@
+"""Ctrl-C in two grades: the first ends everything in order, the second at once."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Generator
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """Counts the requests to stop; the first one cancels the task that does the work."""
+
+    def __init__(self, work: "asyncio.Task[Any]", note: Callable[[str], None]) -> None:
+        self._work, self._note = work, note
+        self.count = 0
+
+    def hurry(self) -> bool:
+        """Say whether somebody is out of patience."""
+        return self.count > 1
+
+    @contextlib.contextmanager
+    def handled(self) -> Generator[None]:
+        """Take the signals while the block runs."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        self.count += 1
+        if self.count == 1:
+            self._note("stopping everything; once more to kill it")
+            self._work.cancel()

@@ -1,0 +1,234 @@
+"""PostgreSQL fails under the writer. After each fault: answered is a subset of recorded, and the chain is whole."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from proxy.audit.chain import genesis
+from proxy.audit.errors import AuditUnavailable
+from proxy.audit.limits import Limits
+from proxy.audit.record import Intent, Row
+from proxy.audit.writer import AuditWriter
+from registry.database.pool import connection
+from tests.fixtures_postgres import SUPERUSER, PrivatePostgres
+from tests.unit.audit.samples import call, outcome, refusal, request
+
+
+@pytest.fixture(autouse=True)
+async def quiet() -> None:
+    """asyncpg forgets a future of its own when a statement begins between a FATAL message and the end of the stream."""
+    loop = asyncio.get_running_loop()
+    report = loop.get_exception_handler()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError) and report is not None:
+            report(loop, context)
+
+    loop.set_exception_handler(handle)
+
+
+FAST = Limits(commit_timeout_s=2, patience_s=5)
+
+
+class Load:
+    """Callers that do intent, work, row; `told` are the executions whose caller got an answer."""
+
+    def __init__(self, writer: AuditWriter) -> None:
+        self.writer = writer
+        self.told: set[UUID] = set()
+        self.dispatched: set[UUID] = set()
+        self.refused = 0
+
+    async def run(self, until: asyncio.Event) -> None:
+        while not until.is_set():
+            intent, row = call()
+            try:
+                await self.writer.write_intent(intent)
+                self.dispatched.add(intent.request.execution_id)
+                await asyncio.sleep(0)
+                await self.writer.write_row(row)
+                self.told.add(row.request.execution_id)
+            except AuditUnavailable:
+                self.refused += 1
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def loaded(server: PrivatePostgres, callers: int = 8) -> AsyncGenerator[Load]:
+    """A writer under load; at the end it is healthy, closed, and its books are checked."""
+    writer = await AuditWriter.open(server.dsn("postern_proxy"), instance="faults", limits=FAST)
+    load, stop = Load(writer), asyncio.Event()
+    tasks = [asyncio.create_task(load.run(stop)) for _ in range(callers)]
+    try:
+        await until(lambda: len(load.told) > 50, "the load runs")
+        yield load
+        before = len(load.told)
+        await until(lambda: len(load.told) > before + 50, "the load runs again after the fault")
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
+        await writer.aclose()
+    await check_books(server, load)
+
+
+async def until(is_so: Callable[[], bool], what: str, limit_s: float = 20) -> None:
+    deadline = asyncio.get_running_loop().time() + limit_s
+    while not is_so():
+        assert asyncio.get_running_loop().time() < deadline, f"not within {limit_s} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+async def check_books(server: PrivatePostgres, load: Load) -> None:
+    async with connection(server.dsn("postern_auditor")) as auditor:
+        logged = {row[0] for row in await auditor.fetch("select execution_id from audit_log")}
+        intended = {row[0] for row in await auditor.fetch("select execution_id from audit_intents")}
+        links = await auditor.fetch(
+            "select seq, prev_hash, row_hash from audit_entries where writer_id = $1 order by seq",
+            load.writer.writer_id,
+        )
+    assert load.told <= logged
+    assert load.dispatched <= intended
+    assert load.dispatched <= logged, "every dispatched call has its row, in time or owed"
+    assert [row["seq"] for row in links] == list(range(1, len(links) + 1))
+    previous = genesis(load.writer.writer_id).hash
+    for row in links:
+        assert row["prev_hash"] == previous
+        previous = row["row_hash"]
+
+
+async def in_thread(work: Callable[[], Any]) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+async def test_a_restart(private_postgres: PrivatePostgres) -> None:
+    async with loaded(private_postgres) as load:
+        await in_thread(private_postgres.restart)
+        assert load.writer.counters.outages >= 1
+
+
+async def test_a_crash(private_postgres: PrivatePostgres) -> None:
+    async with loaded(private_postgres) as load:
+        await in_thread(private_postgres.kill)
+        await in_thread(private_postgres.start)
+        assert load.writer.counters.outages >= 1
+
+
+async def test_stopped_longer_than_patience_owes_the_rows(private_postgres: PrivatePostgres) -> None:
+    async with loaded(private_postgres) as load:
+        await in_thread(private_postgres.stop)
+        await until(lambda: not load.writer.healthy, "the writer says so")
+        await asyncio.sleep(FAST.patience_s + 1)
+        assert load.refused > 0
+        await in_thread(private_postgres.start)
+    async with connection(private_postgres.dsn("postern_auditor")) as auditor:
+        owed = await auditor.fetchval("select count(*) from audit_log where decision = 'audit.unavailable'")
+    assert owed > 0
+
+
+async def test_a_frozen_server(private_postgres: PrivatePostgres) -> None:
+    async with loaded(private_postgres) as load:
+        private_postgres.freeze()
+        await until(lambda: not load.writer.healthy, "the writer says so")
+        private_postgres.thaw()
+
+
+CUT = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'postern audit'"
+
+
+async def test_the_backend_terminated_again_and_again(private_postgres: PrivatePostgres) -> None:
+    async with loaded(private_postgres) as load, connection(private_postgres.dsn(SUPERUSER)) as admin:
+        for wanted in range(1, 16):
+            await admin.execute(CUT)
+            await until(lambda wanted=wanted: load.writer.counters.outages >= wanted, "the cut is noticed")
+            await until(lambda: load.writer.healthy, "the writer is back")
+
+
+async def slow_commits(server: PrivatePostgres) -> None:
+    """A deferred trigger makes the commit itself take half a second, so that it can be cut in the middle."""
+    async with connection(server.dsn()) as owner:
+        await owner.execute("""
+            create function dawdle() returns trigger language plpgsql as
+              'begin if new.tool = ''slow'' then perform pg_sleep(0.5); end if; return null; end';
+            create constraint trigger dawdle after insert on audit_log deferrable initially deferred
+              for each row execute function dawdle()""")
+
+
+async def commit_cut(server: PrivatePostgres, cut: Callable[[AuditWriter], Awaitable[None]]) -> tuple[AuditWriter, Row]:
+    writer = await AuditWriter.open(server.dsn("postern_proxy"), instance="cut", limits=FAST)
+    asked = request(tool="slow")
+    await writer.write_intent(Intent(asked))
+    row = Row(asked, outcome())
+    writing = asyncio.create_task(writer.write_row(row))
+    async with connection(server.dsn(SUPERUSER)) as admin:
+        busy = "select count(*) from pg_stat_activity where application_name = 'postern audit' and state = 'active'"
+        for _ in range(500):
+            if await admin.fetchval(busy):
+                break
+            await asyncio.sleep(0.005)
+        await cut(writer)
+    await writing
+    await writer.aclose()
+    return writer, row
+
+
+async def test_a_commit_cut_before_it_happened_is_written_again(private_postgres: PrivatePostgres) -> None:
+    await slow_commits(private_postgres)
+
+    async def terminate(_: AuditWriter) -> None:
+        async with connection(private_postgres.dsn(SUPERUSER)) as admin:
+            await admin.execute(CUT)
+
+    writer, _ = await commit_cut(private_postgres, terminate)
+    await books_of_one_call(private_postgres, writer, commits=2)
+
+
+async def test_a_commit_whose_answer_was_lost_is_found_and_not_written_twice(private_postgres: PrivatePostgres) -> None:
+    await slow_commits(private_postgres)
+
+    async def hang_up(writer: AuditWriter) -> None:
+        """The network goes; the server does not notice and commits."""
+        live: Any = writer.store._live()
+        live._transport.abort()
+
+    writer, _ = await commit_cut(private_postgres, hang_up)
+    await books_of_one_call(private_postgres, writer, commits=2)
+
+
+async def books_of_one_call(server: PrivatePostgres, writer: AuditWriter, commits: int) -> None:
+    assert writer.counters.commits == commits
+    assert writer.counters.outages == 1
+    async with connection(server.dsn("postern_auditor")) as auditor:
+        found = await auditor.fetch("select kind, seq from audit_entries order by seq")
+    assert [tuple(row) for row in found] == [("intent", 1), ("row", 2)]
+
+
+async def test_without_a_server_nothing_opens(private_postgres: PrivatePostgres) -> None:
+    await in_thread(private_postgres.stop)
+    with pytest.raises(AuditUnavailable):
+        await AuditWriter.open(private_postgres.dsn("postern_proxy"), instance="none")
+
+
+async def test_away_means_refused_at_once_with_a_time_to_retry(private_postgres: PrivatePostgres) -> None:
+    writer = await AuditWriter.open(private_postgres.dsn("postern_proxy"), instance="away", limits=FAST)
+    await in_thread(private_postgres.stop)
+    with suppress(AuditUnavailable):
+        await writer.write_row(refusal())
+    await until(lambda: not writer.healthy, "the writer knows")
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(AuditUnavailable) as refused:
+        await writer.write_intent(call()[0])
+    assert asyncio.get_running_loop().time() - began < 0.2
+    assert refused.value.retry_after_s >= 1
+    await writer.aclose()
+
+
+async def test_a_lost_write_privilege_closes_and_heals(private_postgres: PrivatePostgres) -> None:
+    async with loaded(private_postgres) as load, connection(private_postgres.dsn()) as owner:
+        await owner.execute("revoke insert on audit_entries from postern_proxy")
+        await until(lambda: not load.writer.healthy, "the writer says so")
+        await owner.execute("grant insert on audit_entries to postern_proxy")
