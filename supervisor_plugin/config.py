@@ -109,8 +109,8 @@ def _listener_section(paths: Paths, instance: str) -> str:
             "autorestart": "true",
             "stopwaitsecs": "30",
             "stdout_logfile": "NONE",
-            "stderr_logfile": escape(str(paths.logs / f"{LISTENER}.log")),
-            "stderr_logfile_maxbytes": "20MB",
+            "stderr_logfile": escape(str(paths.logs / f"{LISTENER}.err")),
+            "stderr_logfile_maxbytes": "5MB",
             "environment": environment(base_environment(paths, instance) | _dsn_environment(paths.dsn_file)),
         },
     )

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from supervisor_plugin.client import SupervisorClient, SupervisordError
-from supervisor_plugin.config import LISTENER
 from supervisor_plugin.gatekeeper import Changed, Programs, RegistryRefusedError, read_registry
 from supervisor_plugin.keeper import Keeper
 from supervisor_plugin.ledger import Ledger, LedgerAwayError
@@ -85,13 +84,12 @@ class Controller:
         return units
 
     async def _replace_programs(self, changed: Changed) -> None:
-        going = [name for name in (*changed.removed, *changed.replaced) if name != LISTENER]
+        going = (*changed.removed, *changed.replaced)
         for name in going:
             if (keeper := self.keepers.get(name)) is not None:
                 keeper.tell(Stop("its definition changed"))
         await asyncio.gather(*(self._down(name) for name in going))
-        await self._programs.renew(Changed(changed.added, *(tuple(n for n in names if n != LISTENER)
-                                                            for names in (changed.replaced, changed.removed))))  # fmt: skip
+        await self._programs.renew(changed)
 
     async def _down(self, name: str) -> None:
         keeper = self.keepers.get(name)
@@ -150,10 +148,8 @@ class Controller:
         world = [step for step in steps if step.deed in (Deed.END_STRAY, Deed.STOP, Deed.FORGET)]
         ended = [step for step in world if step.deed is Deed.END_STRAY]
         if ended:
-            identities = {step.process for step in ended}
-            left = await self.works.end_identities([identity for identity in identities if identity is not None])
-            for step in ended:
-                results.append(_done(step, ok=step.process not in left))
+            left = await self.works.end([step.process for step in ended if step.process is not None])
+            results += [_done(step, ok=step.process not in left) for step in ended]
         for step in world:
             if step.deed is Deed.STOP:
                 if (keeper := self.keepers.get(step.name)) is not None:
@@ -257,7 +253,7 @@ class Controller:
             keeper.tell(Exited(known, "it ended" if wait_status is None else describe_end(wait_status, log)))
 
     def stop_all(self) -> None:
-        """supervisord is stopping: nothing starts any more, and every row follows."""
+        """Let nothing start any more: supervisord is stopping, and every row follows."""
         self.is_stopping, self.closed = True, "supervisord is stopping"
         for task in self._starts:
             task.cancel()
@@ -282,6 +278,12 @@ class Controller:
         counted = {key: counts.get(name, 0) for key, counts in self.counts.items()} if self.ledger.is_connected else {}
         return {**keeper.summary(), **(counted if keeper.unit.kind != "proxy" else {})}
 
+    def write_final_rows(self, reason: str) -> None:
+        """Record that nothing runs any more."""
+        for keeper in self.keepers.values():
+            if keeper.unit.kind != "proxy" and keeper.state.status is not Status.STOPPED:
+                keeper.finish(reason)
+
     async def close(self) -> None:
         """Stop looking after everything; processes are left as they are."""
         for task in self._starts:
@@ -301,7 +303,3 @@ def _done(step: PlannedStep, *, ok: bool = True) -> dict[str, Any]:
 
 def _result(name: str, *, ok: bool, message: str) -> dict[str, Any]:
     return {"name": name, "ok": ok, "message": message}
-
-
-def is_up(keeper: Keeper) -> bool:
-    return keeper.state.status is Status.RUNNING

@@ -1,14 +1,14 @@
 """The gate as the listener uses it: a registry is accepted whole, or refused with words, and then the old one stays."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from registry import gate
 from registry.models import Fleet
-from supervisor_plugin.client import SupervisorClient
-from supervisor_plugin.config import PROXY, ConfigError, program_files, write_programs
+from supervisor_plugin.client import SupervisorClient, SupervisordError
+from supervisor_plugin.config import LISTENER, PROXY, ConfigError, program_files, write_programs
 from supervisor_plugin.paths import Paths
 from supervisor_plugin.sections import write_sections
 
@@ -62,9 +62,13 @@ class Programs:
         if PROXY in before:
             after[PROXY] = before[PROXY]
         write_programs(after, self._paths.programs)
+        try:
+            added, replaced, removed = await self._client.apply_config()
+        except SupervisordError as error:
+            write_programs(before, self._paths.programs)
+            raise RegistryRefusedError(f"supervisord does not take it: {error}") from error
         write_sections(fleet, self._paths)
-        added, replaced, removed = await self._client.apply_config()
-        return Changed(tuple(added), tuple(replaced), tuple(removed))
+        return Changed(*(_ours(names) for names in (added, replaced, removed)))
 
     def _read(self) -> dict[str, str]:
         return {path.stem: path.read_text(encoding="utf-8") for path in self._paths.programs.glob("*.conf")}
@@ -75,3 +79,8 @@ class Programs:
             await self._client.remove_group(name)
         for name in (*changed.replaced, *changed.added):
             await self._client.add_group(name)
+
+
+def _ours(names: Iterable[str]) -> tuple[str, ...]:
+    """Leave out the listener: it does not end itself in the middle of its work."""
+    return tuple(name for name in names if name != LISTENER)

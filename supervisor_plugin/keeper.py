@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
@@ -49,6 +50,7 @@ class Keeper:
         self.since = self.down_since = time.time()
         self.started_at: float | None = None
         self.checked_at: float | None = None
+        self.commanded_at = 0.0
         self._works, self._ledger = works, ledger
         self._step = step_external if unit.kind == "external" else step
         self._probe: Probe | None = None
@@ -76,6 +78,11 @@ class Keeper:
             self._ledger.record(self.row())
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def command(self, event: Event) -> None:
+        """Tell it an operator's word, which is newer than anything supervisord was asked before."""
+        self.commanded_at = time.monotonic()
+        self.tell(event)
 
     async def settled(self) -> State:
         """Wait until it is no longer on the way anywhere; every way ends by itself."""
@@ -186,7 +193,12 @@ class Keeper:
 
     async def _check(self, process: Identity | None, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
-        self.tell(await self._checked(process))
+        try:
+            event = await self._checked(process)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the checks for good
+            _log.exception("%s: the check itself failed", self.unit.name)
+            event = Failed(process, f"the check itself failed: {type(error).__name__}")
+        self.tell(event)
 
     async def _checked(self, process: Identity | None) -> Event:
         if process is not None and (how := await self._works.how_it_ended(self.unit, process)) is not None:
@@ -207,12 +219,35 @@ class Keeper:
         self.report = report
         return Passed(process)
 
-    # What people and the proxy see
+    async def replace_unit(self, unit: Unit) -> None:
+        """Follow a changed registry: new limits and a new probe now, a new process when the plan says so."""
+        if (unit.definition, unit.policy) != (self.unit.definition, self.unit.policy):
+            probe, self._probe = self._probe, None
+            if probe is not None:
+                await probe.close()
+        self.unit = unit
+
+    # What was before us
+
+    def finalise(self, reason: str) -> None:
+        """Record that what the last row says is over."""
+        self.state = replace(self.state, reason=reason)
+        self._ledger.record(self.row())
+
+    def finish(self, reason: str) -> None:
+        """Record that it is over, whatever it was doing."""
+        before, self.state = self.state, State(turn=self.state.turn, restarts=self.state.restarts, reason=reason)
+        self.since = time.time()
+        if before.can_route:
+            self.down_since = self.since
+        self._ledger.record(self.row())
 
     def adopt(self, process: Identity, binary: str | None) -> None:
         """Take over a process that was started before."""
         self.binary = binary
         self.tell(Adopt(process))
+
+    # What people and the proxy see
 
     def row(self) -> Row:
         """Return its row for the table `services`."""
@@ -262,9 +297,6 @@ class Keeper:
                 "protocol_versions": list(report.protocol_versions),
             }
         return summary
-
-
-Tell = Callable[[Event], None]
 
 
 def _utc(at: float) -> datetime:

@@ -9,6 +9,7 @@ import asyncio
 import codecs
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 READY = b"READY\n"
@@ -88,10 +89,10 @@ def take_standard_streams() -> tuple[int, int]:
 
 
 class EventSource:
-    """Reads and acknowledges events; `queue` gets each one, and Closed at the end."""
+    """Reads and acknowledges events; `deliver` gets each one, and Closed at the end."""
 
-    def __init__(self, reader: int, writer: int, queue: "asyncio.Queue[Event | Closed]") -> None:
-        self._reader, self._writer, self._queue = reader, writer, queue
+    def __init__(self, reader: int, writer: int, deliver: Callable[[Event | Closed], None]) -> None:
+        self._reader, self._writer, self._deliver = reader, writer, deliver
         self._parser = Parser()
         self._open = True
 
@@ -112,7 +113,7 @@ class EventSource:
             self._close()
             return
         for event in self._parser.feed(chunk):
-            self._queue.put_nowait(event)
+            self._deliver(event)
             self._write(ACKNOWLEDGED)
 
     def _write(self, message: bytes) -> None:
@@ -126,4 +127,4 @@ class EventSource:
         if self._open:
             self._open = False
             asyncio.get_running_loop().remove_reader(self._reader)
-            self._queue.put_nowait(Closed())
+            self._deliver(Closed())

@@ -100,13 +100,13 @@ class Works:
     # Stop
 
     async def drain(self, unit: Unit, turn: int) -> Drained:
-        """Wait until no call is in flight; the row says by then that no new one may come. Its keeper limits the time."""
+        """Wait until no call is in flight; the row says by then that no new one may come. The keeper limits it."""
         if unit.kind == "proxy":
             return Drained(turn)
         with contextlib.suppress(LedgerAwayError):  # without the database the proxy lets no call through
             await self._ledger.flush(LEDGER_WAIT_S)
             await asyncio.sleep(NOTICE_S)
-            while (await self._ledger.calls(DRAIN_HORIZON_S)).get(unit.name, 0):
+            while (await self._ledger.calls(DRAIN_HORIZON_S)).get(unit.name, 0):  # noqa: ASYNC110 - a table, no event
                 await asyncio.sleep(DRAIN_POLL_S)
         return Drained(turn)
 
@@ -132,11 +132,11 @@ class Works:
     async def sweep(self, server: str) -> list[Identity]:
         """End every process that carries this server's mark; return what is left."""
         marked = await asyncio.to_thread(marked_processes, self._instance)
-        return await self.end(process for process in marked if process.server == server)
+        return await self.end(process.identity for process in marked if process.server == server)
 
-    async def end(self, processes: Iterable[Marked]) -> list[Identity]:
+    async def end(self, processes: Iterable[Identity]) -> list[Identity]:
         """TERM, then KILL, whoever is provably ours; return who is left."""
-        alive = [process.identity for process in processes]
+        alive = list(processes)
         for number, wait_s in ((signal.SIGTERM, SWEEP_GRACE_S), (signal.SIGKILL, SWEEP_KILL_S)):
             for identity in alive:
                 signal_ours(identity, self._instance, number)

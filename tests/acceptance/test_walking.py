@@ -14,6 +14,7 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.sidecar import MODERN, Sidecar, wait_for
+from tests.third_party import git_server, time_server  # noqa: F401
 
 SCOPES = {"time": ("time:use", "time:read"), "git": ("git:use", "git:read")}
 
@@ -151,7 +152,6 @@ def slow(tmp_path, database) -> Iterator[Sidecar]:
     notes = tmp_path / "notes"
     command = [sys.executable, "-m", "tests.fakes.slow", "--journal", str(notes)]
     section = _section("slow", command, {"slow": {}})
-    section["oauth"] = {}
     sidecar = Sidecar(tmp_path / "slow", database.dsn("postern_proxy"), {"slow": section})
     try:
         sidecar.start_bridge("slow")
@@ -197,7 +197,6 @@ def test_without_the_audit_store_nothing_is_forwarded(tmp_path, private_postgres
     """PostgreSQL stopped: 503 with Retry-After, the server saw none of the calls; started again: calls pass."""
     notes = tmp_path / "notes"
     section = _section("slow", [sys.executable, "-m", "tests.fakes.slow", "--journal", str(notes)], {"slow": {}})
-    section["oauth"] = {}
     sidecar = Sidecar(tmp_path / "s", private_postgres.dsn("postern_proxy"), {"slow": section})
     try:
         sidecar.start_bridge("slow")

@@ -135,7 +135,9 @@ def add_input_required_tools(server: MCPServer) -> None:
         """Ask for a name."""
         name = form_value(ctx, "user_name", "name")
         if not isinstance(name, str):
-            return types.InputRequiredResult(input_requests=ask_one("user_name", "name", "string", "What is your name?"))
+            return types.InputRequiredResult(
+                input_requests=ask_one("user_name", "name", "string", "What is your name?")
+            )
         return [text(f"Hello, {name}!")]
 
     async def test_input_required_result_sampling(ctx: Context) -> Answer:

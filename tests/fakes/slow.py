@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 from mcp.server.mcpserver import Context, MCPServer
 
 from tests.fakes.serving import run
@@ -66,7 +65,7 @@ def build_server(journal: Path | None) -> MCPServer:
         return "never"
 
     @server.tool()
-    async def spawn(seconds: float = 60.0) -> int:
+    def spawn(seconds: float = 60.0) -> int:
         """Start a grandchild that leaves the process group, and return its pid."""
         argv = [sys.executable, "-c", f"import time; time.sleep({seconds})"]
         return subprocess.Popen(argv, start_new_session=True, stdin=subprocess.DEVNULL).pid
