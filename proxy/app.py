@@ -40,7 +40,12 @@ class App:
 
     async def _readyz(self, _request: Request) -> Response:
         why = self._runtime.unready()
-        body = {"status": "ready" if why is None else "unready", "reason": why}
+        refused = self._runtime.refused_reload
+        body = {
+            "status": "ready" if why is None else "unready",
+            "reason": why,
+            "registry": "current" if refused is None else "the last reload was refused; the older registry is in force",
+        }
         return JSONResponse(body, status_code=200 if why is None else 503)
 
     async def _resource_metadata(self, request: Request) -> Response:

@@ -8,6 +8,7 @@ Refusal                         a value, never an exception: code, HTTP status, 
 ├── route.*      404 503        no such server, or it cannot be reached now     (proxy/pipeline)
 ├── audit.*      503            the row cannot be made durable                  (proxy/executor)
 ├── limit.*      413 429 503    too large, too fast, too many                   (proxy/pipeline)
+├── proxy.*      500            a defect of ours                                (proxy/pipeline)
 └── upstream.*   502 503 504    the server did not answer as it must            (proxy/executor)
 
 Our own JSON-RPC codes lie outside -32768…-32000 (research/mcp.md §3.1); the specification's keep their numbers.

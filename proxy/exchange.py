@@ -32,6 +32,8 @@ class Exchange(Protocol):
     headers: Sequence[Header]
     remote: str
     scheme: str
+    has_begun: bool
+    """Whether the first byte of the answer has left."""
 
     async def read_body(self, limit: int) -> bytes:
         """Return the whole body; raise `BodyTooLargeError` or `ClientGoneError`."""
@@ -65,12 +67,13 @@ class Exchange(Protocol):
 class AsgiExchange:
     """The exchange of one ASGI `http` scope."""
 
-    __slots__ = ("_always", "_receive", "_send", "headers", "method", "path", "query", "remote", "scheme")
+    __slots__ = ("_always", "_receive", "_send", "has_begun", "headers", "method", "path", "query", "remote", "scheme")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._always: list[Header] = []
+        self.has_begun = False
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query: bytes = scope["query_string"]
@@ -107,6 +110,7 @@ class AsgiExchange:
         self._always.extend(headers)
 
     async def answer(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+        self.has_begun = True
         length = (b"content-length", b"%d" % len(body))
         await self._send(
             {"type": "http.response.start", "status": status, "headers": [*headers, *self._always, length]}
@@ -114,6 +118,7 @@ class AsgiExchange:
         await self._send({"type": "http.response.body", "body": body})
 
     async def open(self, status: int, headers: Sequence[Header]) -> None:
+        self.has_begun = True
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._always]})
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 

@@ -27,6 +27,7 @@ from proxy.routes import Route
 from proxy.sessions import SESSION_HEADER, Session, SessionStoreUnavailableError
 from proxy.upstream import UpstreamError, UpstreamLimits, UpstreamTimeout, UpstreamUnreachable
 from proxy.upstream.response import UpstreamResponse
+from proxy.upstream_refusals import refusal_of, refusal_of_status
 from proxy.verdict import judge
 from proxy.wire.era import Era
 from proxy.wire.headers import to_client, to_upstream
@@ -96,7 +97,7 @@ class Execution:
             refusal = Refusal(error.code, 504, errors.TIMED_OUT, str(error))
             await self._fail(Status.TIMEOUT, refusal, reached=error.sent)
         except UpstreamError as error:
-            await self._fail(Status.FAILED, _refusal_of(error, self._route), reached=error.sent)
+            await self._fail(Status.FAILED, refusal_of(error, self._route.server.name), reached=error.sent)
         except BrokenAnswerError as error:
             await self._fail(Status.FAILED, Refusal("upstream.broken_answer", 502, errors.BAD_GATEWAY, str(error)))
         except SessionStoreUnavailableError as error:
@@ -263,7 +264,7 @@ class Execution:
         """Take out of a list what the caller may not see; make a bare HTTP error a JSON-RPC one."""
         if reply.message is None:
             if reply.status >= 400:
-                refusal = _refusal_of_status(reply.status)
+                refusal = refusal_of_status(reply.status)
                 reply.status = refusal.status
                 reply.body = refusal_body(refusal, self._call.rpc_id, self._call.execution_id)
                 self._headers = refusal_headers(refusal, self._call.execution_id)[:-1]
@@ -348,19 +349,6 @@ class Execution:
     def _snapshot(self, message: dict[str, object], whole: bytes) -> Payload:
         shown = message.get("result", message.get("error"))
         return snapshot(shown, whole, self._route.redact_output(self._call), self._office.payload_bytes)
-
-
-def _refusal_of(error: UpstreamError, route: Route) -> Refusal:
-    if isinstance(error, UpstreamUnreachable):
-        reason = f"server {route.server.name} cannot be reached: {error}"
-        return Refusal(error.code, 503, errors.UNAVAILABLE, reason, ((b"retry-after", b"1"),))
-    return Refusal(error.code, error.status, errors.BAD_GATEWAY, str(error))
-
-
-def _refusal_of_status(status: int) -> Refusal:
-    """A server's HTTP error without a JSON-RPC body; its own authentication is not the client's business."""
-    ours = 502 if status in {401, 403, 407} or status >= 500 else status
-    return Refusal("upstream.http_error", ours, errors.BAD_GATEWAY, f"the server answered HTTP {status}")
 
 
 def _nothing() -> None:

@@ -16,7 +16,7 @@ from proxy.audit.errors import AuditUnavailable
 from proxy.audit.record import Intent, Outcome, Row, Status
 from proxy.auth.identity import Anonymous
 from proxy.call import Call
-from proxy.errors import UNAVAILABLE, Refusal
+from proxy.errors import INTERNAL_ERROR, UNAVAILABLE, Refusal
 from proxy.exchange import Exchange, Header
 from proxy.execution import Execution
 from proxy.rebuild import Rebuilder, SessionLostError
@@ -64,6 +64,13 @@ class Executor:
         """Record a client that left before its request was whole."""
         outcome = call.outcome(Status.CANCELLED, "client.left", "the client left before its request was whole", 499)
         await self.record(None, call, outcome)
+
+    async def note_defect(self, exchange: Exchange, call: Call) -> None:
+        """Record a request that a defect of ours has ended; the log has the traceback, the caller the execution id."""
+        refusal = Refusal("proxy.defect", 500, INTERNAL_ERROR, "the proxy met a defect; its log knows this execution")
+        outcome = call.outcome(Status.FAILED, refusal.code, refusal.reason, refusal.status, error=refusal.reason)
+        if await self.record(None if exchange.has_begun else exchange, call, outcome) and not exchange.has_begun:
+            await _say(exchange, call, refusal)
 
     async def execute(self, exchange: Exchange, call: Call, route: Route) -> None:
         """Forward an admitted call, record its outcome, then release the answer."""

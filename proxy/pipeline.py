@@ -4,6 +4,7 @@ route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶
     └──────┴───────┴───────┴─────────┴───────────┴─────────┴──────▶  executor.refuse
 """
 
+import logging
 from collections.abc import Mapping
 from time import time
 from typing import Protocol
@@ -23,6 +24,7 @@ from proxy.wire.headers import check_headers
 from proxy.wire.jsonrpc import WireFault, parse_envelope
 
 _UNKNOWN_SERVER = Refusal("route.unknown_server", 404, errors.METHOD_NOT_FOUND, "there is no such server")
+_log = logging.getLogger("postern.pipeline")
 _METHODS = frozenset({"POST", "GET", "DELETE"})
 
 
@@ -53,10 +55,15 @@ class Pipeline:
         """Answer one request for an MCP server."""
         call = Call.arrive(_server_name(exchange.path), exchange.method, tuple(exchange.headers), exchange.remote)
         try:
-            admitted = await self._admit(exchange, call)
+            await self._answer(exchange, call)
         except ClientGoneError:
             await self._executor.note_gone(call)
-            return
+        except Exception:  # noqa: BLE001  the outermost loop of a request: a defect of ours must leave a row, too
+            _log.exception("execution %s met a defect", call.execution_id)
+            await self._executor.note_defect(exchange, call)
+
+    async def _answer(self, exchange: Exchange, call: Call) -> None:
+        admitted = await self._admit(exchange, call)
         if isinstance(admitted, Refusal):
             await self._executor.refuse(exchange, call, admitted)
         elif exchange.method == "OPTIONS":

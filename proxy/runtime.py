@@ -41,6 +41,7 @@ class Runtime:
         self.settings = settings
         self.fleet = fleet
         self.draining = False
+        self.refused_reload: str | None = None
         self._secrets = secrets
         self._stack = AsyncExitStack()
         self.roads: dict[str, Road] = {}

@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from collections.abc import Generator
-from pathlib import Path
 
 import click
 import uvicorn
@@ -18,23 +17,17 @@ import uvloop
 from proxy.app import App
 from proxy.audit.errors import AuditError
 from proxy.logs import configure_logging
+from proxy.reloading import RegistryFindingsError, StartError, load_fleet, reload_on_signal
 from proxy.runtime import Runtime
 from proxy.settings import Settings, SettingsError
-from registry import gate
 from registry.database.errors import DatabaseError
-from registry.models import Fleet
-from registry.problems import render_text
-from registry.secrets import SecretReader
+from registry.secrets import SecretError, SecretReader
 
 _BACKLOG = 2048
 _KEEPALIVE_S = 75
 _RECORD_S = 5.0
 
 _log = logging.getLogger("postern.server")
-
-
-class StartError(Exception):
-    """The proxy cannot start; the message says what and what to do."""
 
 
 class _Server(uvicorn.Server):
@@ -62,17 +55,21 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(settings: Settings, fleet: Fleet, secrets: SecretReader, runtime_type: type[Runtime]) -> None:
-    """Answer requests until SIGTERM or SIGINT, then drain."""
+async def serve(settings: Settings, only: str | None, runtime_type: type[Runtime]) -> None:
+    """Answer requests until SIGTERM or SIGINT, then drain. SIGHUP reads the registry again."""
+    fleet = load_fleet(settings.registry, only)
+    secrets = SecretReader(settings.registry.parent, os.environ)
     listener = bind(fleet.proxy.host, fleet.proxy.port)
     with contextlib.closing(listener):
         async with runtime_type(settings, fleet, secrets) as runtime:
             server = _Server(_uvicorn_config(App(runtime), fleet.proxy.drain_s))
             _drain_on_signals(server, runtime)
+            reloading = reload_on_signal(runtime, only)
             gc.collect()
             gc.freeze()
             _log.info("listening on %s:%d", fleet.proxy.host, fleet.proxy.port)
             await server.serve(sockets=[listener])
+            reloading.cancel()
             await _until_recorded(runtime)
 
 
@@ -112,19 +109,6 @@ async def _until_recorded(runtime: Runtime) -> None:
                 await asyncio.sleep(0.02)
 
 
-def load_fleet(path: Path, only: str | None) -> Fleet:
-    """Pass the gate or exit 1 with every finding; `only` keeps the section of one server."""
-    result = gate.check(path, environ=os.environ)
-    if result.fleet is None or not result.ok:
-        click.echo(render_text(result.problems), err=True)
-        sys.exit(1)
-    if only is None:
-        return result.fleet
-    if only not in result.fleet.servers:
-        raise StartError(f"{path} has no server {only!r}; it has {', '.join(result.fleet.servers)}")
-    return result.fleet.model_copy(update={"servers": {only: result.fleet.servers[only]}})
-
-
 @click.command("proxy")
 @click.option("--server", "only", metavar="NAME", help="Be the sidecar of one server: load only its section.")
 def command(only: str | None) -> None:
@@ -137,10 +121,11 @@ def run(only: str | None, runtime_type: type[Runtime]) -> None:
     try:
         settings = Settings.from_env(os.environ)
         configure_logging(settings.log_level)
-        fleet = load_fleet(settings.registry, only)
-        secrets = SecretReader(settings.registry.parent, os.environ)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, fleet, secrets, runtime_type))
-    except (SettingsError, StartError, DatabaseError, AuditError) as error:
+            runner.run(serve(settings, only, runtime_type))
+    except RegistryFindingsError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    except (SettingsError, StartError, SecretError, DatabaseError, AuditError) as error:
         click.echo(f"postern proxy: {error}", err=True)
         sys.exit(3)

@@ -12,7 +12,7 @@ from pathlib import Path
 from registry.layout import Layout
 from registry.models import Key, Server
 from registry.rules.keys import read_date
-from registry.source import Node, Pointer, Source, parse
+from registry.source import Data, Node, Pointer, Source, parse
 
 MAX_OVERLAP = timedelta(days=90)
 
@@ -31,8 +31,10 @@ class Rotation:
     ends: str
 
 
-def plan_rotation(layout: Layout, server: Server, key: Key, *, now: datetime, overlap: timedelta) -> Rotation:
-    """Return the edited file of a server; raises `RotationError`. Pure but for nothing: it writes nowhere."""
+def plan_rotation(
+    layout: Layout, server: Server, key: Key, *, now: datetime, overlap: timedelta, newline: str = "\n"
+) -> Rotation:
+    """Return the edited file of a server, lines ending in `newline`; raises `RotationError`. Writes nothing."""
     source = layout.source(("servers", server.name))
     pointer: Pointer = ("servers", server.name, "oauth", "keys")
     listed = source.find(pointer)
@@ -45,7 +47,7 @@ def plan_rotation(layout: Layout, server: Server, key: Key, *, now: datetime, ov
             edits.append(_ending_of(listed.items[index], ends))
     text = _edited(source, edits)
     _verify(text, source, pointer, len(server.oauth.keys) + 1, key)
-    return Rotation(Path(source.file), text, key, ends)
+    return Rotation(Path(source.file), text.replace("\n", newline), key, ends)
 
 
 def _outlives(key: Key, end: datetime) -> bool:
@@ -109,7 +111,7 @@ def _verify(text: str, source: Source, pointer: Pointer, count: int, key: Key) -
         raise RotationError(_by_hand(key))
 
 
-def _without_end(entry: object) -> object:
+def _without_end(entry: Data) -> Data:
     return {k: v for k, v in entry.items() if k != "not_after"} if isinstance(entry, dict) else entry
 
 

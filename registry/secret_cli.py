@@ -4,7 +4,7 @@ import base64
 import os
 import secrets as randomness
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from registry.loader import load
 from registry.models import Key
 from registry.problems import render_text
 from registry.registry_cli import columns
-from registry.secret_store import STORE_KEY, EncryptedStore, new_key
+from registry.secret_store import EncryptedStore, new_key
 from registry.secrets import Secret, SecretError
 
 KEY_BYTES = 48
@@ -95,7 +95,9 @@ def rotate(server: str, hours: float, reference: str | None, dry_run: bool, file
     name = f"{server}-{kid}"
     with _errors_shown():
         new = Key(kid=kid, secret=reference or f"store:{name}")
-        rotation = plan_rotation(load(path).layout, declared, new, now=now, overlap=timedelta(hours=hours))
+        layout = load(path).layout
+        newline = _newline(Path(layout.source(("servers", server)).file))
+        rotation = plan_rotation(layout, declared, new, now=now, overlap=timedelta(hours=hours), newline=newline)
         if dry_run:
             click.echo(rotation.text, nl=False)
             return
@@ -118,6 +120,10 @@ def _write_checked(root: Path, edited: Path, text: str) -> None:
         raise RotationError("the new key does not pass the gate; the file is as it was")
 
 
+def _newline(path: Path) -> str:
+    return "\r\n" if b"\r\n" in path.read_bytes() else "\n"
+
+
 def _typed() -> bytes:
     if sys.stdin.isatty():
         return str(click.prompt("Secret", hide_input=True, confirmation_prompt=True)).encode()
@@ -129,7 +135,7 @@ def _store(file: str | None) -> EncryptedStore:
 
 
 @contextmanager
-def _errors_shown() -> "Iterator[None]":
+def _errors_shown() -> Generator[None]:
     try:
         yield
     except SecretError as error:

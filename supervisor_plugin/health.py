@@ -41,10 +41,12 @@ class Probe(Protocol):
     async def close(self) -> None: ...
 
 
-def make_client(timeout_s: float) -> httpx2.AsyncClient:
+def make_client(url: str, timeout_s: float) -> httpx2.AsyncClient:
     """Return a client for one server: no proxy of the environment, no redirects, two connections at most."""
     limits = httpx2.Limits(max_connections=2, max_keepalive_connections=1)
-    return httpx2.AsyncClient(timeout=timeout_s, limits=limits, trust_env=False, follow_redirects=False)
+    # Reading the system's certificates takes half a second; without TLS there is nothing to verify.
+    verify = not url.startswith("http://")
+    return httpx2.AsyncClient(timeout=timeout_s, limits=limits, trust_env=False, follow_redirects=False, verify=verify)
 
 
 class McpProbe:
@@ -52,7 +54,7 @@ class McpProbe:
 
     def __init__(self, url: str, timeout_s: float, headers: Headers = dict) -> None:
         self._timeout_s, self._headers = timeout_s, headers
-        self._client = make_client(timeout_s)
+        self._client = make_client(url, timeout_s)
         self._exchange = Exchange(self._client, url)
         self._era: _Era | None = None
         self._legacy_first = False
@@ -66,6 +68,7 @@ class McpProbe:
             async with asyncio.timeout(self._timeout_s):
                 versions = await self._talk()
         except TimeoutError as error:
+            self._take_turns()
             raise ProbeError(f"no answer within {self._timeout_s:g} s") from error
         assert self._era is not None  # noqa: S101 - _talk has set it, or raised
         return Report((time.monotonic() - started) * 1000, self._era.name, versions, self._tools)
@@ -79,9 +82,7 @@ class McpProbe:
         await self._client.aclose()
 
     async def _talk(self) -> tuple[str, ...]:
-        # A server of the one era may hang or break on the first word of the other: take turns until one works.
-        tries_legacy, self._legacy_first = self._legacy_first, self._era is None and not self._legacy_first
-        era = self._era or (_Legacy(self._exchange, self._headers) if tries_legacy else await self._find_era())
+        era = self._era or await self._find_era()
         try:
             versions = await era.greet()
         except _SessionLostError:
@@ -93,10 +94,18 @@ class McpProbe:
         self._checks += 1
         return versions
 
+    def _take_turns(self) -> None:
+        # A server of the one era may hang or break on the first word of the other: try the other one next time.
+        self._legacy_first = self._era is None and not self._legacy_first
+
     async def _find_era(self) -> "_Era":
+        if self._legacy_first:
+            return _Legacy(self._exchange, self._headers)
         modern = _Modern(self._exchange, self._headers)
         answer = await modern.discover(MODERN_VERSION)
         if answer.status in NO_ERA or answer.status >= 500:
+            if answer.status >= 500:
+                self._take_turns()
             raise ProbeError(f"server/discover: {answer.describe()}")
         if answer.result is not None or (answer.error_code == UNSUPPORTED_VERSION and modern.agree(answer)):
             return modern
@@ -222,7 +231,7 @@ class ProxyProbe:
 
     def __init__(self, base_url: str, timeout_s: float) -> None:
         self._base_url, self._timeout_s = base_url, timeout_s
-        self._client = make_client(timeout_s)
+        self._client = make_client(base_url, timeout_s)
 
     async def check(self) -> Report:
         """Ask both addresses."""

@@ -174,7 +174,7 @@ class Keeper:
         self.tell(event)
 
     async def _renew_probe(self) -> None:
-        old, self._probe = self._probe, self.unit.make_probe()
+        old, self._probe = self._probe, await asyncio.to_thread(self.unit.make_probe)
         self.report = None
         if old is not None:
             await old.close()

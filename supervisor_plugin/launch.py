@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import click
+
 from registry.models import Server
 from registry.secrets import SecretError, resolve_variable
 from supervisor_plugin.isolation import (
@@ -211,6 +213,13 @@ def _token(section: Section, settings: Settings) -> str:
 def _end(message: str, code: int) -> NoReturn:
     sys.stderr.write(f"{ERROR_PREFIX}{message}\n")
     sys.exit(code)
+
+
+@click.command("exec")
+@click.argument("name")
+def command(name: str) -> None:
+    """Become the process of one server; supervisord calls this."""
+    main([name])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+import click
+
 from supervisor_plugin.client import SupervisorClient, SupervisordError
 from supervisor_plugin.config import LISTENER
 from supervisor_plugin.controller import Controller
@@ -183,6 +185,12 @@ def configure_logging(paths: Paths) -> None:
     handler = logging.handlers.RotatingFileHandler(file, maxBytes=20_000_000, backupCount=3)
     logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+@click.command("listener")
+def command() -> None:
+    """Run the fleet listener; supervisord calls this."""
+    main()
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ Applied and asked again, it plans nothing (as long as the world stays the same).
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -69,7 +69,7 @@ class World:
     recorded: Mapping[str, Recorded] | None
     programs: Mapping[str, Program]
     strays: tuple[Marked, ...] = ()
-    managed: Mapping[str, Status] = {}
+    managed: Mapping[str, Status] = field(default_factory=dict[str, Status])
     revives: bool = False
 
 

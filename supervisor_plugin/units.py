@@ -80,7 +80,8 @@ def make_units(fleet: Fleet, paths: Paths, environ: Mapping[str, str], *, with_p
 def _server_unit(server: Server, fleet: Fleet, paths: Paths, environ: Mapping[str, str]) -> Unit:
     is_internal = server.type == "internal"
     url = f"http://127.0.0.1:{server.port}{server.path}" if is_internal else server.endpoint or ""
-    headers = _bridge_headers(server, paths) if is_internal else _upstream_headers(server, fleet, paths, environ)
+    is_bridged = is_internal and server.transport == "stdio"
+    headers = _bridge_headers(server, paths) if is_bridged else _upstream_headers(server, fleet, paths, environ)
     return Unit(
         name=server.name,
         kind=server.type,
@@ -96,9 +97,6 @@ def _server_unit(server: Server, fleet: Fleet, paths: Paths, environ: Mapping[st
 
 
 def _bridge_headers(server: Server, paths: Paths) -> Callable[[], Mapping[str, str]]:
-    if server.transport == "http":
-        return dict
-
     def headers() -> Mapping[str, str]:
         try:
             return {BRIDGE_HEADER: paths.bridge_token(server.name).read_text(encoding="ascii").strip()}

@@ -163,9 +163,9 @@ class Sidecar:
         self.start(f"bridge-{name}", [sys.executable, "-m", "proxy.bridge", *own, "--", *section["command"]])
         wait_for(lambda: listens(section["port"]), f"bridge of {name} listens: {self.log(f'bridge-{name}')}")
 
-    def start_proxy(self) -> None:
-        """Start the proxy and wait until it is ready."""
-        process = self.start("proxy", [sys.executable, "-m", "registry.cli", "proxy"])
+    def start_proxy(self, argv: list[str] | None = None, **more: str) -> None:
+        """Start the proxy, or what a test puts in its place, and wait until it is ready."""
+        process = self.start("proxy", argv or [sys.executable, "-m", "registry.cli", "proxy"], **more)
 
         def ready() -> bool:
             assert process.poll() is None, self.log("proxy")

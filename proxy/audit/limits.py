@@ -20,8 +20,13 @@ class Limits:
 
 @dataclass(slots=True)
 class Counters:
-    """What this writer has done. `unrecorded`: owed rows that found no room; `withheld`: committed, but told 503."""
+    """What this writer has done.
 
+    `answered` is counted by whoever releases answers, so that it can be held against `rows`. `unrecorded`: owed rows
+    that found no room; `withheld`: committed, but told 503.
+    """
+
+    answered: int = 0
     intents: int = 0
     rows: int = 0
     commits: int = 0

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
-from proxy.audit.chain import genesis
+from proxy.audit.chain import Head, genesis
 from proxy.audit.errors import AuditConflict, AuditUnavailable
 from proxy.audit.record import Outcome, Payload, Request, Row, Scopes, Status, Subject
 from proxy.audit.store import Step, ensure_partitions, lock_key
@@ -85,8 +85,10 @@ async def _close(database: Connection, writer: AuditWriter, dead: UUID, instance
             return 0
         count = await _close_intents(database, writer, dead)
         head = await database.fetchrow(_SQL["head"], dead)
-        last = (head["seq"], head["row_hash"]) if head is not None else (0, genesis(dead).hash)
-        detail = {"by": str(writer.writer_id), "interrupted": count, "seq": last[0], "hash": last[1].hex()}
+        last = Head(head["seq"], head["row_hash"]) if head is not None else genesis(dead)
+        if writer.notary is not None and last.seq:
+            await writer.notary.attest_dead(database, dead, instance, last)
+        detail = {"by": str(writer.writer_id), "interrupted": count, "seq": last.seq, "hash": last.hash.hex()}
         await database.execute(_SQL["close"], dead, datetime.now(UTC), instance, json.dumps(detail))
         return count
     finally:

@@ -63,7 +63,7 @@ class Store:
     def __init__(self, dsn: str, writer_id: UUID, instance: str, commit_timeout_s: float) -> None:
         self.dsn = with_writable_host(dsn)
         self.writer_id = writer_id
-        self._instance = instance
+        self.instance = instance
         self._timeout_s = commit_timeout_s
         self._connection: Connection | None = None
         self._last_pid = 0
@@ -121,12 +121,12 @@ class Store:
 
     async def note(self, event: str, at: datetime, detail: Mapping[str, object]) -> None:
         """Record an event of the writer's life."""
-        values = (self.writer_id, event, at, self._instance, json.dumps(detail))
+        values = (self.writer_id, event, at, self.instance, json.dumps(detail))
         await self._guard(self._live().execute(_SQL["note"], *values, timeout=self._timeout_s))
 
     async def record_checkpoint(self, *values: object) -> None:
         """Insert a row of audit_checkpoints."""
-        await self._guard(self._live().execute(_SQL["record_checkpoint"], *values, timeout=self._timeout_s))
+        await self._guard(record_checkpoint(self._live(), *values))
 
     async def ensure_partitions(self, now: datetime, step: Step) -> None:
         """Create what is missing ahead of now; the default partition serves until the next try."""
@@ -178,6 +178,16 @@ class Store:
         except _LOST as error:
             self.drop()
             raise StoreLostError(f"{error!r}") from error
+
+
+async def record_checkpoint(database: Queryable, *values: object) -> None:
+    """Insert a row of audit_checkpoints."""
+    await database.execute(_SQL["record_checkpoint"], *values)
+
+
+async def last_statement(database: Queryable, writer_id: UUID) -> str | None:
+    """Return the newest signed statement about a writer."""
+    return await database.fetchval(_SQL["last_statement"], writer_id)
 
 
 async def ensure_partitions(connection: Queryable, now: datetime, step: Step) -> None:

@@ -25,5 +25,8 @@ insert into audit_writers (writer_id, event, at, instance, detail) values ($1, $
 -- name: ensure_partitions
 select audit_ensure_partitions($1, $2, $3)
 
+-- name: last_statement
+select statement from audit_checkpoints where writer_id = $1 order by checkpoint_id desc limit 1
+
 -- name: record_checkpoint
 insert into audit_checkpoints (kind, at, writer_id, seq, statement, key_id, signature) values ($1, $2, $3, $4, $5, $6, $7)

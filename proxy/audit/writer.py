@@ -8,6 +8,7 @@ intents fail at once; rows of what was forwarded wait, up to `patience_s`, and a
 """
 
 import asyncio
+import dataclasses
 import logging
 import os
 import random
@@ -16,7 +17,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from proxy.audit.canonical import Encoder
@@ -25,6 +26,7 @@ from proxy.audit.entry import Entry, encode_entry, minimal, owed
 from proxy.audit.errors import AuditConflict, AuditUnavailable
 from proxy.audit.limits import Counters, Limits
 from proxy.audit.line import Line
+from proxy.audit.notary import Notary
 from proxy.audit.record import Intent, Row
 from proxy.audit.store import UNIQUE_VIOLATION, EntryRefusedError, Step, Store, StoreLostError
 from proxy.ids import execution_id
@@ -48,12 +50,13 @@ class Doubt:
 class AuditWriter:
     """One per worker process, used from one event loop. Make it with `AuditWriter.open`."""
 
-    def __init__(self, store: Store, writer_id: UUID, instance: str, limits: Limits) -> None:
+    def __init__(self, store: Store, writer_id: UUID, instance: str, limits: Limits, notary: Notary | None) -> None:
         self.writer_id = writer_id
         self.instance = instance
         self.healthy = False
         self.counters = Counters()
         self.store = store
+        self.notary = notary
         self._limits = limits
         self._encoder = Encoder(instance)
         self._links = Links(writer_id)
@@ -64,6 +67,8 @@ class AuditWriter:
         self._doubt: Doubt | None = None
         self._attempt = 0
         self._closing = False
+        self._attest_at: asyncio.TimerHandle | None = None
+        self._attest_due = False
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -74,13 +79,16 @@ class AuditWriter:
         instance: str,
         step: Step = "month",
         limits: Limits | None = None,
-        writer_id: UUID | None = None,
+        notary: Notary | None = None,
     ) -> "AuditWriter":
-        """Return a writer that can commit. Raises AuditUnavailable, or AuditStoreError where waiting will not help."""
+        """Return a writer that can commit; with a notary it signs checkpoints.
+
+        Raises AuditUnavailable, or AuditStoreError where waiting will not help.
+        """
         limits = limits or Limits()
         now = datetime.now(UTC)
-        chosen = writer_id or execution_id(now)
-        made = cls(Store(dsn, chosen, instance, limits.commit_timeout_s), chosen, instance, limits)
+        chosen = execution_id(now)
+        made = cls(Store(dsn, chosen, instance, limits.commit_timeout_s), chosen, instance, limits, notary)
         try:
             await made.store.open()
             await made.store.ensure_partitions(now, step)
@@ -123,6 +131,8 @@ class AuditWriter:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        if self._attest_at is not None:
+            self._attest_at.cancel()
         self.healthy = False
         for entry in [*self._line.remove(lambda _: True), *(self._doubt.batch if self._doubt else ())]:
             entry.fail(AuditUnavailable("the audit writer was closed before the commit"))
@@ -170,6 +180,7 @@ class AuditWriter:
             try:
                 while await self._has_more():
                     await self._commit(self._line.take(self._limits.batch_entries, self._limits.batch_bytes))
+                await self._conclude()
                 return
             except StoreLostError as lost:
                 await self._mend(str(lost))
@@ -179,8 +190,12 @@ class AuditWriter:
 
     async def _has_more(self) -> bool:
         """Wait for entries; False when there are none and there will be none."""
+        if self._attest_due:
+            await self._attest("head")
         while not self._line:
-            if self._owed:
+            if self._attest_due:
+                await self._attest("head")
+            elif self._owed:
                 self._pay()
             elif self._closing:
                 return False
@@ -230,9 +245,31 @@ class AuditWriter:
             entry.reduce(self._encoder, minimal(entry.record, f"SQLSTATE {sqlstate}"))
             await self._commit([entry])
 
+    async def _attest(self, kind: Literal["head", "close"]) -> None:
+        """Sign what the chain ends with now."""
+        if self.notary is not None:
+            counts = dataclasses.asdict(self.counters)
+            await self.notary.attest(self.store, kind, self._head, counts)
+        self._attest_due = False
+
+    def _attest_soon(self) -> None:
+        self._attest_at, self._attest_due = None, True
+        self._line.wake()
+
+    async def _conclude(self) -> None:
+        """End the chain for good; with open intents that is left to whoever reconciles them."""
+        if self._open or self._head.seq == 0:
+            return
+        await self._attest("close")
+        detail = {"seq": self._head.seq, "hash": self._head.hash.hex(), "counts": dataclasses.asdict(self.counters)}
+        await self.store.note("closed", datetime.now(UTC), detail)
+
     def _settle(self, batch: list[Entry], head: Head) -> None:
         """Release the waiters of a durable batch."""
         self._head = head
+        if self.notary is not None and self._attest_at is None:
+            loop = asyncio.get_running_loop()
+            self._attest_at = loop.call_later(self.notary.every_s, self._attest_soon)
         self._attempt = 0
         counters, open_intents = self.counters, self._open
         counters.commits += 1

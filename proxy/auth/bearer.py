@@ -1,76 +1,92 @@
-"""The door of one server: who a request comes from, or why nobody is recognised (SPEC I1 to I3).
+"""The door of one server: who a request comes from, or why nobody is recognised (SPEC I1 to I3, I7).
 
 headers ─▶ Authorization ─▶ verified a moment ago? ─▶ Authenticated
-                         └▶ token ─▶ key ─▶ signature ─▶ claims ─▶ Authenticated | Refusal
+        │                └▶ token ─▶ key ─▶ signature ─▶ claims ─▶ Authenticated | Refusal
+        └▶ identity headers ─▶ assertion                         ─▶ Authenticated | Refusal
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Protocol
 
+from proxy.auth.assertion import UNSIGNED, Assertions, Presented
 from proxy.auth.cache import VerifiedTokens
 from proxy.auth.challenges import Challenges
 from proxy.auth.claims import Expectations, canonical_audience, check_claims
 from proxy.auth.codes import AuthCode, Fault
-from proxy.auth.credential import (
-    Header,
-    find_credentials,
-    missing,
-    query_has_token,
-    read_bearer,
-)
+from proxy.auth.credential import Header, find_credentials, missing, query_has_token, read_bearer
 from proxy.auth.identity import Anonymous, Authenticated, Identity
 from proxy.auth.jwks import KeySource, KeysUnavailableError
+from proxy.auth.keys import Secrets, read_hmac_keys
 from proxy.auth.metadata import issuer_of, url_of
-from proxy.auth.tokens import HMAC_BYTES, Token, VerifyKey, decode_payload, hmac_key, is_signed_by, parse_token
+from proxy.auth.nonces import NonceStore, NoNonces
+from proxy.auth.tokens import HMAC_BYTES, Token, VerifyKey, decode_payload, is_signed_by, parse_token
+from proxy.auth.trusted import build_assertions
 from proxy.errors import Refusal
-from registry.models import Fleet, Key, OAuth, Server
+from registry.models import Fleet, OAuth, Server
 
-__all__ = ["Secrets", "ServerAuth", "query_has_token"]
+__all__ = ["Presented", "ServerAuth", "query_has_token"]
 
 _ANONYMOUS = Anonymous()
-_UNSIGNED = Fault(AuthCode.IDENTITY_UNSIGNED, "identity headers are believed from a trusted proxy only, and signed")
-
-
-class Secrets(Protocol):
-    """Gives the value behind a reference."""
-
-    def reveal(self, reference: str) -> str: ...
+_CONFLICT = Fault(AuthCode.CONFLICT, "the request carries both a token and an asserted identity")
 
 
 class ServerAuth:
     """Recognises the callers of one server. A reload builds a new one, so nothing verified under old rules survives."""
 
-    def __init__(self, oauth: OAuth, expected: Expectations, keys: Sequence[VerifyKey], challenges: Challenges) -> None:
+    def __init__(
+        self,
+        oauth: OAuth,
+        expected: Expectations,
+        keys: Sequence[VerifyKey],
+        assertions: Assertions,
+        challenges: Challenges,
+    ) -> None:
         self._required = oauth.required
         self._algorithms = frozenset[str](oauth.algorithms)
         self._expected = expected
         self._keys = tuple(keys)
         self._verified = VerifiedTokens()
         self._jwks = KeySource(oauth.jwks, self._verified.clear) if oauth.jwks else None
+        self._assertions = assertions
         self.challenges = challenges
         self.cached = self._verified.get
 
     @classmethod
-    def build(cls, fleet: Fleet, server: Server, secrets: Secrets) -> "ServerAuth":
-        """Compile one server's rules and keys. Raises `ValueError` for a key that is too short to be one."""
+    def build(cls, fleet: Fleet, server: Server, secrets: Secrets, nonces: NonceStore | None = None) -> "ServerAuth":
+        """Compile one server's rules and keys. Raises `ValueError` for a key that cannot be one.
+
+        Without `nonces` no signature can be proven to be used for the first time, so none is accepted.
+        """
         own = canonical_audience(fleet.audience(server))
         others = {canonical_audience(fleet.audience(s)) for s in fleet.servers.values() if s.name != server.name}
         expected = Expectations(issuer_of(fleet, server), own, frozenset(others - {own}), server.oauth.leeway_s)
-        keys = [_resolve(key, secrets) for key in server.oauth.keys]
-        return cls(server.oauth, expected, keys, Challenges(url_of(fleet, server), server.oauth.scopes))
+        keys = read_hmac_keys(server.oauth.keys, secrets)
+        assertions = build_assertions(fleet, server, secrets, nonces or NoNonces())
+        return cls(server.oauth, expected, keys, assertions, Challenges(url_of(fleet, server), server.oauth.scopes))
 
-    async def authenticate(self, headers: Sequence[Header], now: float) -> Identity | Refusal:
-        """Return who sent these headers (names in lower case) at `now` (seconds since the epoch)."""
-        authorization, asserted = find_credentials(headers)
+    async def authenticate(
+        self, headers: Sequence[Header], now: float, presented: Presented | None = None
+    ) -> Identity | Refusal:
+        """Return who sent these headers (names in lower case) at `now` (seconds since the epoch).
+
+        `presented` is the whole request, for identities that a proxy asserts: their signature covers it.
+        """
+        authorization, asserted = find_credentials(headers, self._assertions.headers)
         if asserted:
-            return self.challenges.refusal(_UNSIGNED)
+            proven = await self._identify(headers, authorization, presented, now)
+            return self.challenges.refusal(proven) if isinstance(proven, Fault) else proven
         if authorization is None:
             return self.challenges.refusal(missing()) if self._required else _ANONYMOUS
         if isinstance(authorization, Fault):
             return self.challenges.refusal(authorization)
         found = self.cached(authorization, now) or await self._verify(authorization, now)
         return self.challenges.refusal(found) if isinstance(found, Fault) else found
+
+    async def _identify(
+        self, headers: Sequence[Header], authorization: object, presented: Presented | None, now: float
+    ) -> Authenticated | Fault:
+        if authorization is not None:
+            return _CONFLICT if self._assertions.is_marked(headers) else UNSIGNED
+        return UNSIGNED if presented is None else await self._assertions.identify(presented, now)
 
     async def _verify(self, authorization: bytes, now: float) -> Authenticated | Fault:
         raw = read_bearer(authorization)
@@ -117,15 +133,3 @@ class ServerAuth:
         """Let go of what is under way."""
         if self._jwks is not None:
             await self._jwks.aclose()
-
-
-def _resolve(key: Key, secrets: Secrets) -> VerifyKey:
-    return hmac_key(key.kid, secrets.reveal(key.secret).encode(), parse_not_after(key.not_after))
-
-
-def parse_not_after(text: str | None) -> float | None:
-    """Return seconds since the epoch of an RFC 3339 time; without a zone it is UTC."""
-    if text is None:
-        return None
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -118,3 +118,8 @@ def is_scope(value: object) -> TypeGuard[str]:
 
 def _items(value: object) -> Sequence[object] | None:
     return cast("list[object]", value) if isinstance(value, list) else None
+
+
+def parse_permissions(text: str) -> frozenset[str] | None:
+    """Return permissions that a proxy asserts, separated by spaces or commas; None if one is no scope token."""
+    return parse_scopes(text.replace(",", " "))

@@ -37,14 +37,14 @@ def query_has_token(query: bytes) -> bool:
     return any(unquote_to_bytes(name.replace(b"+", b" ")).strip().lower() in _QUERY_NAMES for name in names)
 
 
-def find_credentials(headers: Sequence[Header]) -> tuple[bytes | Fault | None, bool]:
+def find_credentials(headers: Sequence[Header], identity: frozenset[bytes]) -> tuple[bytes | Fault | None, bool]:
     """Return the one Authorization header's value (None without one), and whether identity headers are there too."""
     found: bytes | Fault | None = None
     asserted = False
     for name, value in headers:
         if name == AUTHORIZATION:
             found = value if found is None else _DUPLICATE
-        elif name in IDENTITY_HEADERS:
+        elif name in identity:
             asserted = True
     return found, asserted
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from proxy.auth.bearer import Secrets, parse_not_after
 from proxy.auth.claims import is_scope, is_text
+from proxy.auth.keys import Secrets, parse_not_after
 from proxy.auth.metadata import issuer_of
 from proxy.auth.tokens import sign_hs256
 from registry.models import Fleet, Key, Server
@@ -31,7 +31,7 @@ class Grant:
     token_id: str
 
 
-def issue(fleet: Fleet, server: Server, grant: Grant, secrets: Secrets, now: float, kid: str | None = None) -> str:
+def issue(fleet: Fleet, server: Server, grant: Grant, secrets: Secrets, *, now: float, kid: str | None = None) -> str:
     """Return a token for `server`, valid from `now`. Raises `CannotIssueError`, always in cloud mode."""
     if fleet.fleet.mode != "dev":
         raise CannotIssueError("this fleet runs in cloud mode: tokens come from its authorization server")

@@ -21,7 +21,7 @@ from registry.secrets import SecretError, SecretReader
 @click.option("--kid", default=None, help="The key to sign with. Default: the first live one.")
 @click.option("--registry", default=None, type=click.Path(), help="Registry file. Default: $POSTERN_REGISTRY.")
 def command(
-    name: str, scope: str | None, subject: str, client: str | None, ttl: str, kid: str | None, registry: str | None
+    *, name: str, scope: str | None, subject: str, client: str | None, ttl: str, kid: str | None, registry: str | None
 ) -> None:
     """Issue a token for one server, signed with that server's own key. For development: refused in cloud mode."""
     path, result = gate_or_exit(registry)
@@ -32,7 +32,7 @@ def command(
         server = find_server(result.fleet, name)
         scopes = server.oauth.scopes if scope is None else tuple(scope.split())
         grant = Grant(subject, client, scopes, parse_ttl(ttl), token_hex(8))
-        click.echo(issue(result.fleet, server, grant, secrets, time(), kid))
+        click.echo(issue(result.fleet, server, grant, secrets, now=time(), kid=kid))
     except (CannotIssueError, SecretError) as error:
         raise click.ClickException(str(error)) from None
 

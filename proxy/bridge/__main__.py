@@ -6,9 +6,11 @@ Exit codes: 0 after a signal, 2 wrong usage, 3 cannot start.
 import asyncio
 import os
 import secrets
+import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
@@ -82,6 +84,14 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._bridge = bridge
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let the two signals end the loop and no more: uvicorn would raise them again, and the exit code be -15."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:

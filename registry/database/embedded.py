@@ -6,7 +6,6 @@ runs under a uid without passwd entry that no one else has (`account.py`); root 
 process that started it where the platform can do that (Linux), even when that one is killed.
 """
 
-import fcntl
 import os
 import signal
 import time
@@ -23,6 +22,7 @@ from registry.database.binaries import Binaries, binaries_for, find_binaries
 from registry.database.errors import EmbeddedPostgresError
 from registry.database.initialise import DATABASE, check_version, initialise, last_complaint, write_configuration
 from registry.database.layout import Layout, Record, default_base
+from registry.database.locks import opened, takes
 from registry.database.postmaster import PID_FILE, READY, find_postmaster, processes_of
 from registry.database.spawn import spawn_postgres
 
@@ -97,12 +97,9 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + self._start_timeout_s
         folder.prepare_base(self.base)
         try:
-            lock = os.open(self._layout.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                if self._takes(lock, deadline):
+            with opened(self._layout.start_lock) as turn, opened(self._layout.server_lock) as lock:
+                if self._has_turn(turn, deadline) and self._has_data(lock, deadline):
                     self._start_locked(lock, deadline)
-            finally:
-                os.close(lock)
         except OSError as error:
             raise EmbeddedPostgresError(str(error), log_file=self.log_file) from error
 
@@ -115,25 +112,29 @@ class EmbeddedPostgres:
             return
         raise EmbeddedPostgresError(f"pid {self.pid} does not stop", log_file=self.log_file)
 
-    def _takes(self, lock: int, deadline: float) -> bool:
-        """Wait until the lock is ours (True) or the cluster runs (False); a server's last process returns the lock."""
+    def _has_turn(self, turn: int, deadline: float) -> bool:
+        """Wait until we are the only starter (True) or the cluster runs (False)."""
+        while not takes(turn):
+            if self.is_running():
+                return False
+            self._pause(deadline, "another start is under way")
+        return True
+
+    def _has_data(self, lock: int, deadline: float) -> bool:
+        """Wait until no process works on the data (True) or the cluster runs (False); ends backends left alone."""
         orphans_until = time.monotonic() + ORPHAN_GRACE_S
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if self.is_running():
-                    return False
-            else:
-                return True
-            now = time.monotonic()
-            if now > orphans_until and find_postmaster(self._layout.data) is None:
+        while not takes(lock):
+            if self.is_running():
+                return False
+            if time.monotonic() > orphans_until and find_postmaster(self._layout.data) is None:
                 self._kill_orphans()
-            if now > deadline:
-                raise EmbeddedPostgresError(
-                    f"{self._layout.lock_file} is held by another start", log_file=self.log_file
-                )
-            time.sleep(POLL_S)
+            self._pause(deadline, "a server of this data neither runs nor ends")
+        return True
+
+    def _pause(self, deadline: float, why: str) -> None:
+        if time.monotonic() > deadline:
+            raise EmbeddedPostgresError(f"{why} after {self._start_timeout_s:g} s", log_file=self.log_file)
+        time.sleep(POLL_S)
 
     def _kill_orphans(self) -> None:
         """End backends that outlived a killed postmaster: nothing may write to the data while the next one recovers."""

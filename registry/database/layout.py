@@ -2,7 +2,8 @@
 
     base/                 ours, closed for writing by anyone else
       cluster.json        uid of the server, socket directory
-      lock                flock held by the server and all its children as long as one of them lives
+      start.lock          flock held by the one process that starts the server just now
+      server.lock         flock held by the server and all its children as long as one of them lives
       postgres.log
       conf/               postgresql.conf, pg_hba.conf, pg_ident.conf: written by us, only read by the server
       data/               0700, owned by the server's uid
@@ -49,8 +50,12 @@ class Layout:
         return self.base / "run"
 
     @property
-    def lock_file(self) -> Path:
-        return self.base / "lock"
+    def start_lock(self) -> Path:
+        return self.base / "start.lock"
+
+    @property
+    def server_lock(self) -> Path:
+        return self.base / "server.lock"
 
     @property
     def log_file(self) -> Path:

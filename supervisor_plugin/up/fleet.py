@@ -9,7 +9,7 @@ from pathlib import Path
 
 from registry.models import Fleet
 from supervisor_plugin.client import SupervisorClient, SupervisordError
-from supervisor_plugin.config import PROXY, supervisord_argv
+from supervisor_plugin.config import LISTENER, PROXY, supervisord_argv
 from supervisor_plugin.paths import Paths
 from supervisor_plugin.up.display import Say
 from supervisor_plugin.up.errors import FleetError
@@ -17,6 +17,7 @@ from supervisor_plugin.up.readiness import Verdict, judge
 
 POLL_S = 0.1
 START_LIMIT_S = 45.0
+LISTENER_START_S = 20.0
 LISTENER_STOP_S = 30.0
 TAIL_LINES = 12
 
@@ -61,19 +62,16 @@ class RunningFleet:
         wanted = [server.name for server in self._fleet.enabled_servers() if server.type == "internal"] + [PROXY]
         verdict = Verdict(dict.fromkeys(wanted, "not started"), {})
         budgets = [server.health.start_budget_s for server in self._fleet.enabled_servers()]
-        try:
-            async with asyncio.timeout(START_LIMIT_S + max(budgets, default=0)):
-                while not verdict.is_up:
-                    self._raise_if_ended()
-                    verdict = await self._judge(wanted) or verdict
-                    say(_progress(wanted, verdict))
-                    if verdict.lost:
-                        break
-                    await asyncio.sleep(POLL_S)
-        except TimeoutError:
-            pass
-        if not verdict.is_up:
-            raise FleetError(self._complaint(verdict))
+        began = asyncio.get_running_loop().time()
+        while not verdict.is_up:
+            self._raise_if_ended()
+            verdict = await self._judge(wanted) or verdict
+            say(_progress(wanted, verdict))
+            waited_s = asyncio.get_running_loop().time() - began
+            limit_s = START_LIMIT_S + max(budgets, default=0) if verdict.is_led else LISTENER_START_S
+            if verdict.lost or waited_s > limit_s:
+                raise FleetError(self._complaint(verdict))
+            await asyncio.sleep(POLL_S)
 
     async def unhealthy_externals(self) -> dict[str, str]:
         """Return the external servers that cannot be called now; their absence does not stop the fleet."""
@@ -116,6 +114,10 @@ class RunningFleet:
             raise FleetError("\n".join([f"supervisord {how}; its log: {log}", *_tail(self._output)]))
 
     def _complaint(self, verdict: Verdict) -> str:
+        if verdict.gate is not None:
+            crash, log = (self._paths.logs / f"{LISTENER}.{kind}" for kind in ("err", "log"))
+            last = _tail(crash) or _tail(log)
+            return "\n".join([f"nothing may start: {verdict.gate}", *last, f"  (the listener's log: {log})"])
         lines: list[str] = []
         for name, reason in (verdict.lost or verdict.waiting).items():
             log = self._paths.logs / f"{name}.log"
@@ -128,6 +130,8 @@ class RunningFleet:
 
 
 def _progress(wanted: list[str], verdict: Verdict) -> str:
+    if verdict.gate is not None:
+        return verdict.gate
     left = ", ".join(f"{name}: {why}" for name, why in {**verdict.lost, **verdict.waiting}.items())
     healthy = len(wanted) - len(verdict.waiting) - len(verdict.lost)
     return f"{healthy}/{len(wanted)} healthy" + (f" ({left[:100]})" if left else "")

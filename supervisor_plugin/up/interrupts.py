@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME_WISH_S = 0.5
 
 
 class Interrupts:
@@ -14,7 +15,7 @@ class Interrupts:
 
     def __init__(self, work: "asyncio.Task[Any]", note: Callable[[str], None]) -> None:
         self._work, self._note = work, note
-        self.count = 0
+        self.count, self._last = 0, 0.0
 
     def hurry(self) -> bool:
         """Say whether somebody is out of patience."""
@@ -33,7 +34,10 @@ class Interrupts:
                 loop.remove_signal_handler(number)
 
     def _stop(self) -> None:
-        self.count += 1
+        now = asyncio.get_running_loop().time()
+        if self.count and now - self._last < SAME_WISH_S:
+            return  # a terminal, a shell and `timeout` may each pass on one and the same Ctrl-C
+        self.count, self._last = self.count + 1, now
         if self.count == 1:
             self._note("stopping everything; once more to kill it")
             self._work.cancel()

@@ -11,8 +11,19 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
+from supervisor_plugin.config import LISTENER
 from supervisor_plugin.paths import Paths
-from supervisor_plugin.processes import PROC, Identity, is_alive, marked_processes, pids, signal_ours, start_ticks
+from supervisor_plugin.processes import (
+    FLEET_MARK,
+    PROC,
+    SERVER_MARK,
+    Identity,
+    environment_of,
+    is_alive,
+    pids,
+    signal_ours,
+    start_ticks,
+)
 
 POLL_S = 0.05
 GUARDIAN_LIMIT_S = 30.0
@@ -30,11 +41,18 @@ async def end_leftovers(paths: Paths, stop_limit_s: float, *, hurry: Callable[[]
     if instance is None:
         return found
     await _until(lambda: not _listener_cleans(paths), GUARDIAN_LIMIT_S, hurry)
-    marked = marked_processes(instance)
-    found += [f"{process.server}, pid {process.identity.pid}" for process in marked]
-    identities = [process.identity for process in marked]
-    await _end(identities, lambda it, number: signal_ours(it, instance, number), GRACE_S, hurry)
+    marked = dict(_marked(instance))
+    found += [f"{name}, pid {identity.pid}" for identity, name in marked.items()]
+    await _end(list(marked), lambda it, number: signal_ours(it, instance, number), GRACE_S, hurry)
     return found
+
+
+def _marked(instance: str) -> Iterator[tuple[Identity, str]]:
+    """Find every process of this fleet with the name of its program; the listener's has no server's name."""
+    for pid in pids():
+        environment = environment_of(pid)
+        if environment.get(FLEET_MARK) == instance and is_alive(identity := Identity(pid, start_ticks(pid))):
+            yield identity, environment.get(SERVER_MARK, LISTENER)
 
 
 def running_supervisords(paths: Paths) -> Iterator[Identity]:

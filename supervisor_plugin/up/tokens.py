@@ -40,7 +40,7 @@ async def _token(server: Server, paths: Paths) -> str | None:
         *("--server", server.name),
         *("--scope", " ".join(wanted_scopes(server))),
         *("--subject", SUBJECT),
-        *("--ttl", str(TOKEN_MINUTES * 60)),
+        *("--ttl", f"{TOKEN_MINUTES}m"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -73,8 +73,8 @@ class FusedPool:
         self._pool = pool
         self._fuse = fuse
 
-    async def send(self, method: bytes, headers: Sequence[Header], body: bytes) -> Any:
-        response = await self._pool.send(method, headers, body)
+    async def send(self, *request: Any, **options: Any) -> Any:
+        response = await self._pool.send(*request, **options)
         self._fuse.pass_by("after_upstream")
         return response
 

@@ -19,6 +19,13 @@ def tool(name: str) -> dict[str, Any]:
     }
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_args: object) -> None:
+        """A proxy that was killed resets its connections; that is no news."""
+
+
 class Recorder:
     """Listens on an ephemeral loopback port while used as a context manager; `seen` holds (method, headers, body)."""
 
@@ -65,8 +72,7 @@ class Recorder:
                 self._record()
                 self._send(200, b"")
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.port = int(self._server.server_address[1])
 
     def __enter__(self) -> "Recorder":

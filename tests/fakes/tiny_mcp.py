@@ -73,8 +73,7 @@ class TinyServer:
     async def mood(self) -> str:
         if "moody" not in self.modes:
             return ""
-        mood = Path(os.environ["MOOD_FILE"])
-        said = mood.read_text().strip() if mood.exists() else ""
+        said = read_mood()
         if said == "hang":
             await asyncio.sleep(3600)
         return said
@@ -99,6 +98,11 @@ class TinyServer:
             error = {"code": -32601, "message": "Method not found"}
             return 200, [], {"jsonrpc": "2.0", "id": number, "error": error}
         return 200, extra, {"jsonrpc": "2.0", "id": number, "result": results[method]}
+
+
+def read_mood() -> str:
+    file = Path(os.environ["MOOD_FILE"])
+    return file.read_text().strip() if file.exists() else ""
 
 
 def tell_pid() -> None:

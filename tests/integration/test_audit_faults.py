@@ -32,7 +32,7 @@ async def quiet() -> None:
     loop.set_exception_handler(handle)
 
 
-FAST = Limits(commit_timeout_s=2, patience_s=5)
+FAST = Limits(commit_timeout_s=1.5, patience_s=3)
 
 
 class Load:

@@ -333,10 +333,8 @@ def test_a_deep_base_puts_the_socket_elsewhere_and_takes_it_away_again(base: Pat
 
 
 def start_elsewhere(base: Path) -> "tuple[subprocess.Popen[str], int]":
-    environment = {"PATH": os.defpath, "PYTHONPATH": os.fspath(REPOSITORY)}
-    owner = subprocess.Popen(
-        [sys.executable, "-c", START_AND_WAIT, os.fspath(base)], stdout=subprocess.PIPE, text=True, env=environment
-    )
+    command = [sys.executable, "-c", START_AND_WAIT, os.fspath(base)]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **become(os.geteuid()))
     assert owner.stdout is not None
     return owner, int(owner.stdout.readline())
 

@@ -272,7 +272,8 @@ async def test_an_empty_bearer_is_refused(value: bytes):
 async def test_an_unsigned_identity_header_is_refused_and_not_ignored(name: bytes, known: bool):
     headers = [*(bearer(token()) if known else []), (name, b"true")]
     for door in (auth(), auth(with_notes(required=False))):
-        assert (await refused(door, headers)).code == "auth.identity_unsigned"
+        found = await refused(door, headers)
+        assert (found.code, found.status) == ("auth.identity_unsigned", 401)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ GRANT = Grant("dev", "cli", ("notes:use", "notes:read"), 900, "t1")
 
 async def test_what_it_issues_opens_its_server_and_no_other():
     found = fleet()
-    text = issue(found, found.servers["notes"], GRANT, Literal(), NOW)
+    text = issue(found, found.servers["notes"], GRANT, Literal(), now=NOW)
     known = await auth().authenticate(bearer(text), NOW)
     assert isinstance(known, Authenticated)
     assert (known.subject, known.client, known.expires) == ("dev", "cli", NOW + 900)
@@ -29,17 +29,17 @@ async def test_it_signs_with_the_first_live_key_or_the_one_that_is_named():
     ]
     found = with_notes(keys=keys)
     for kid in (None, "next"):
-        text = issue(found, found.servers["notes"], GRANT, Literal(), NOW, kid)
+        text = issue(found, found.servers["notes"], GRANT, Literal(), now=NOW, kid=kid)
         assert isinstance(await auth(found).authenticate(bearer(text), NOW), Authenticated)
     for kid in ("old", "nope"):
         with pytest.raises(CannotIssueError, match="no live key"):
-            issue(found, found.servers["notes"], GRANT, Literal(), NOW, kid)
+            issue(found, found.servers["notes"], GRANT, Literal(), now=NOW, kid=kid)
 
 
 def test_in_cloud_mode_it_issues_nothing():
     found = fleet(fleet={"mode": "cloud"})
     with pytest.raises(CannotIssueError, match="cloud mode"):
-        issue(found, found.servers["notes"], GRANT, Literal(), NOW)
+        issue(found, found.servers["notes"], GRANT, Literal(), now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_in_cloud_mode_it_issues_nothing():
 def test_what_cannot_be_issued_is_said(changes: dict[str, object], grant: Grant, why: str):
     found = with_notes(**changes)
     with pytest.raises(CannotIssueError, match=why):
-        issue(found, found.servers["notes"], grant, Literal(), NOW)
+        issue(found, found.servers["notes"], grant, Literal(), now=NOW)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("24h", 86_400)])

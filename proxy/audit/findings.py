@@ -1,0 +1,159 @@
+"""Checking one writer's chain, link by link, against itself and against signed checkpoints. Pure (SPEC A6)."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from proxy.audit.chain import Head, genesis
+from proxy.audit.checkpoint import Checkpoint, Dropped
+from proxy.audit.keys import PublicKeys
+from proxy.audit.walk import Link
+
+
+class Code(StrEnum):
+    """What verification can find."""
+
+    ALTERED = "altered"
+    REMOVED = "removed"
+    INSERTED = "inserted"
+    UNLINKED = "unlinked"
+    TRUNCATED = "truncated"
+    REWRITTEN = "rewritten"
+    UNANNOUNCED = "unannounced"
+    BAD_SIGNATURE = "bad signature"
+    CHECKPOINT_REMOVED = "checkpoint removed"
+    BAD_PRUNE = "bad prune"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: which writer and entry, and how. `writer` is None for what concerns no single chain."""
+
+    code: Code
+    message: str
+    writer: UUID | None = None
+    seq: int | None = None
+    kind: str | None = None
+    execution_id: UUID | None = None
+    started_at: datetime | None = None
+
+
+@dataclass
+class ChainCheck:
+    """Feed it every link of a writer in order of seq. It goes on after a finding, from what it then sees."""
+
+    writer: UUID
+    heads: Mapping[int, bytes]
+    dropped: Mapping[int, Dropped]
+    entries: int = 0
+
+    def __post_init__(self) -> None:
+        self._head = genesis(self.writer)
+
+    @property
+    def head(self) -> Head:
+        return self._head
+
+    def feed(self, link: Link) -> Iterator[Finding]:
+        """Yield what is wrong with this link, or with what should be before it."""
+        yield from self._skip_dropped(link.seq)
+        expected = self._head.seq + 1
+        self.entries += 1
+        if link.seq > expected:
+            yield self._at(link, Code.REMOVED, f"{_span(expected, link.seq - 1)} missing before it")
+        elif link.seq < expected:
+            yield self._at(link, Code.INSERTED, f"a second entry with number {link.seq}")
+        elif link.prev_hash != self._head.hash:
+            yield self._at(link, Code.UNLINKED, f"it does not follow entry {expected - 1}: one of the two was replaced")
+        if link.computed != link.row_hash:
+            yield self._at(link, Code.ALTERED, "its contents do not have its hash")
+        signed = self.heads.get(link.seq)
+        if signed is not None and signed != link.row_hash:
+            yield self._at(link, Code.REWRITTEN, "a signed checkpoint has another hash for this entry")
+        self._head = Head(link.seq, link.row_hash)
+
+    def finish(self) -> Iterator[Finding]:
+        """Yield what is missing at the end."""
+        last = max(self.heads, default=0)
+        yield from self._skip_dropped(last + 1)
+        if last > self._head.seq:
+            message = f"{_span(self._head.seq + 1, last)} missing at the end; a checkpoint vouches for entry {last}"
+            yield Finding(Code.TRUNCATED, message, self.writer, self._head.seq + 1)
+
+    def _skip_dropped(self, before: int) -> Iterator[Finding]:
+        """Step over ranges that a prune has dropped, as long as they connect."""
+        while (gone := self.dropped.get(self._head.seq + 1)) is not None and gone.first < before:
+            if bytes.fromhex(gone.previous) != self._head.hash:
+                message = f"the prune of {_span(gone.first, gone.last)} does not connect to entry {gone.first - 1}"
+                yield Finding(Code.BAD_PRUNE, message, self.writer, gone.first)
+            self._head = Head(gone.last, bytes.fromhex(gone.hash))
+            signed = self.heads.get(gone.last)
+            if signed is not None and signed != self._head.hash:
+                message = f"a signed checkpoint has another hash for entry {gone.last}"
+                yield Finding(Code.BAD_PRUNE, message, self.writer, gone.last)
+
+    def _at(self, link: Link, code: Code, message: str) -> Finding:
+        return Finding(code, message, self.writer, link.seq, link.kind, link.execution_id, link.started_at)
+
+
+@dataclass
+class Evidence:
+    """What the signed statements say, table and file together."""
+
+    heads: dict[UUID, dict[int, bytes]]
+    dropped: dict[UUID, dict[int, Dropped]]
+    findings: list[Finding]
+    count: int = 0
+    unchecked: int = 0
+
+
+def weigh(table: Iterable[Checkpoint], file: Iterable[Checkpoint], keys: PublicKeys) -> Evidence:
+    """Collect what can be trusted. Without any key the statements are taken as they are, and counted as unchecked."""
+    stored, outside = list(table), list(file)
+    evidence = Evidence({}, {}, [])
+    known = {checkpoint.statement for checkpoint in stored}
+    for checkpoint in outside:
+        if checkpoint.statement not in known:
+            message = f"the checkpoint of {checkpoint.at.isoformat()} is in the file but not in the table"
+            seq = checkpoint.head.seq if checkpoint.head else None
+            evidence.findings.append(Finding(Code.CHECKPOINT_REMOVED, message, checkpoint.writer_id, seq))
+    for checkpoint in {each.statement: each for each in (*stored, *outside)}.values():
+        _take(evidence, checkpoint, keys)
+    return evidence
+
+
+def _take(evidence: Evidence, checkpoint: Checkpoint, keys: PublicKeys) -> None:
+    evidence.count += 1
+    if not keys:
+        evidence.unchecked += 1
+    elif not keys.approve(checkpoint.key_id, checkpoint.statement, checkpoint.signature):
+        why = "its signature is wrong" if keys.knows(checkpoint.key_id) else f"key {checkpoint.key_id} is not trusted"
+        message = f"the checkpoint of {checkpoint.at.isoformat()} proves nothing: {why}"
+        seq = checkpoint.head.seq if checkpoint.head else None
+        evidence.findings.append(Finding(Code.BAD_SIGNATURE, message, checkpoint.writer_id, seq))
+        return
+    if checkpoint.writer_id is not None and checkpoint.head is not None:
+        evidence.heads.setdefault(checkpoint.writer_id, {})[checkpoint.head.seq] = checkpoint.head.hash
+    for gone in checkpoint.dropped:
+        evidence.dropped.setdefault(UUID(gone.writer), {})[gone.first] = gone
+
+
+def describe(finding: Finding) -> str:
+    """Return a finding as one line: `altered: writer … entry 17 (row, execution …, …): …`."""
+    parts = [f"writer {finding.writer}"] if finding.writer else []
+    if finding.seq is not None:
+        parts.append(f"entry {finding.seq}")
+    if finding.execution_id is not None and finding.started_at is not None:
+        parts.append(f"({finding.kind} of execution {finding.execution_id}, {finding.started_at.isoformat()})")
+    where = f" {' '.join(parts)}:" if parts else ""
+    return f"{finding.code}:{where} {finding.message}"
+
+
+def _span(first: int, last: int) -> str:
+    return f"entry {first} is" if first == last else f"entries {first} to {last} are"
+
+
+ALL_CODES: Final = tuple(Code)

@@ -1,0 +1,105 @@
+"""The Ed25519 key that signs checkpoints, and the public keys that check them."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from proxy.audit.errors import AuditStoreError
+
+SIGNING_KEY: Final = "audit-signing-key.pem"
+PUBLIC_KEY: Final = "audit-signing-key.pub"
+
+
+class Signer:
+    """Signs with one key; the key never shows itself."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.public_pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        self.key_id = key_id(private.public_key())
+
+    @classmethod
+    def from_pem(cls, pem: bytes) -> "Signer":
+        """Read a PKCS #8 key; raise AuditStoreError for anything but Ed25519."""
+        try:
+            key = load_pem_private_key(pem, None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise AuditStoreError("the audit signing key is not an unencrypted PEM private key") from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise AuditStoreError("the audit signing key must be Ed25519: openssl genpkey -algorithm ed25519")
+        return cls(key)
+
+    def sign(self, statement: str) -> bytes:
+        return self._private.sign(statement.encode())
+
+
+class PublicKeys:
+    """The keys that an auditor trusts, by id."""
+
+    def __init__(self, keys: Iterable[Ed25519PublicKey] = ()) -> None:
+        self._keys: Mapping[str, Ed25519PublicKey] = {key_id(key): key for key in keys}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @classmethod
+    def read(cls, files: Iterable[Path]) -> "PublicKeys":
+        """Read PEM files; raise AuditStoreError naming the one that is none."""
+        return cls(_read_public(file) for file in files)
+
+    def approve(self, key: str, statement: str, signature: bytes) -> bool:
+        """Say whether the statement was signed with that trusted key."""
+        trusted = self._keys.get(key)
+        if trusted is None:
+            return False
+        try:
+            trusted.verify(signature, statement.encode())
+        except InvalidSignature:
+            return False
+        return True
+
+    def knows(self, key: str) -> bool:
+        return key in self._keys
+
+
+def key_id(public: Ed25519PublicKey) -> str:
+    """Return the first 16 hex digits of the SHA-256 over the 32 raw bytes of the key."""
+    return hashlib.sha256(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()[:16]
+
+
+def signer_in(folder: Path) -> Signer:
+    """Return the signer whose key lies in a folder; make the key (0600) and its public half when there is none."""
+    path = folder / SIGNING_KEY
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return Signer.from_pem(path.read_bytes())
+    key = Ed25519PrivateKey.generate()
+    with os.fdopen(handle, "wb") as file:
+        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    made = Signer(key)
+    (folder / PUBLIC_KEY).write_bytes(made.public_pem)
+    return made
+
+
+def _read_public(file: Path) -> Ed25519PublicKey:
+    try:
+        key = load_pem_public_key(file.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise AuditStoreError(f"{file} is not a PEM public key: {error}") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise AuditStoreError(f"{file} is not an Ed25519 key")
+    return key

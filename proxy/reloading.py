@@ -1,0 +1,62 @@
+"""The registry file as the proxy reads it: at the start, and again at each SIGHUP (SPEC R4)."""
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+
+from proxy.runtime import Runtime
+from registry import gate
+from registry.models import Fleet
+from registry.problems import render_text
+from registry.secrets import SecretError
+
+_log = logging.getLogger("postern.registry")
+
+
+class StartError(Exception):
+    """The proxy cannot start; the message says what and what to do."""
+
+
+class RegistryFindingsError(Exception):
+    """The registry does not pass the gate; the message holds every finding."""
+
+
+def reload_on_signal(runtime: Runtime, only: str | None) -> "asyncio.Task[None]":
+    """Read the registry again at each SIGHUP; the returned task does the reading."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+
+    async def reload_when_asked() -> None:
+        while True:
+            await asked.wait()
+            asked.clear()
+            await reload(runtime, only)
+
+    return asyncio.create_task(reload_when_asked())
+
+
+async def reload(runtime: Runtime, only: str | None) -> None:
+    """Pass the gate again. A bad registry is refused as a whole, said so, and the old one stays in force (SPEC R4)."""
+    try:
+        fleet = await asyncio.to_thread(load_fleet, runtime.settings.registry, only)
+        changed = runtime.apply(fleet)
+    except (RegistryFindingsError, StartError, SecretError, ValueError) as error:
+        runtime.refused_reload = str(error)
+        _log.error("the registry was not reloaded, the old one stays in force: %s", error)
+        return
+    runtime.refused_reload = None
+    _log.info("registry reloaded; changed servers: %s", ", ".join(changed) or "none")
+
+
+def load_fleet(path: Path, only: str | None) -> Fleet:
+    """Pass the gate or raise `RegistryFindingsError` with every finding; `only` keeps the section of one server."""
+    result = gate.check(path, environ=os.environ)
+    if result.fleet is None or not result.ok:
+        raise RegistryFindingsError(render_text(result.problems))
+    if only is None:
+        return result.fleet
+    if only not in result.fleet.servers:
+        raise StartError(f"{path} has no server {only!r}; it has {', '.join(result.fleet.servers)}")
+    return result.fleet.model_copy(update={"servers": {only: result.fleet.servers[only]}})

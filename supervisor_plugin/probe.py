@@ -1,0 +1,98 @@
+"""`postern probe NAME`: one health check of one server, internal or external, from here and now."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import click
+
+from registry.models import Fleet
+from supervisor_plugin import ports
+from supervisor_plugin.exchange import ProbeError
+from supervisor_plugin.gatekeeper import RegistryRefusedError, read_registry
+from supervisor_plugin.processes import start_ticks
+from supervisor_plugin.settings import Settings
+from supervisor_plugin.tables import span
+from supervisor_plugin.units import Unit, make_units
+
+OK, FINDINGS, USAGE, CANNOT_START = range(4)
+
+
+@click.command("probe")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(name: str, as_json: bool) -> None:
+    """Test the connection to one server: a real MCP exchange, and who listens on its port."""
+    settings = Settings.from_env(os.environ)
+    try:
+        result = asyncio.run(_probe(settings, name))
+    except RegistryRefusedError as error:
+        click.echo(f"postern probe: {error}", err=True)
+        sys.exit(CANNOT_START)
+    click.echo(json.dumps(result, indent=2) if as_json else render(result))
+    sys.exit(OK if result["healthy"] else FINDINGS)
+
+
+async def _probe(settings: Settings, name: str) -> dict[str, Any]:
+    fleet = await read_registry(settings.paths.registry, settings.environ)
+    units = make_units(fleet, settings.paths, settings.environ, with_proxy=False)
+    if name not in units:
+        raise RegistryRefusedError(_unknown(name, fleet))
+    return await probe_unit(units[name])
+
+
+def _unknown(name: str, fleet: Fleet) -> str:
+    if name in fleet.servers:
+        return f"server {name} is not enabled"
+    return f"there is no server {name}; there are: {', '.join(fleet.servers) or 'none'}"
+
+
+async def probe_unit(unit: Unit) -> dict[str, Any]:
+    """Check once; a check that does not pass is a result, too."""
+    result: dict[str, Any] = {"name": unit.name, "type": unit.kind, "healthy": False, "reason": ""}
+    probe = unit.make_probe()
+    try:
+        report = await probe.check()
+    except ProbeError as error:
+        result["reason"] = str(error)
+    else:
+        result |= {
+            "healthy": True,
+            "latency_ms": round(report.latency_ms, 1),
+            "era": report.era,
+            "protocol_versions": list(report.protocol_versions),
+            "tool_count": report.tool_count,
+        }
+    finally:
+        await probe.close()
+    return result | (_process(unit.port) if unit.port is not None else {})
+
+
+def _process(port: int) -> dict[str, Any]:
+    holder = ports.holder(port)
+    pid = holder.pid if holder else None
+    return {"port": port, "pid": pid, "process": holder.name if holder else None, "uptime_s": _uptime_s(pid)}
+
+
+def _uptime_s(pid: int | None) -> float | None:
+    ticks = start_ticks(pid) if pid is not None else 0
+    if not ticks:
+        return None
+    return round(time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"), 1)
+
+
+def render(result: dict[str, Any]) -> str:
+    """Show a result, one fact a line."""
+    words = "healthy" if result["healthy"] else f"NOT healthy: {result['reason']}"
+    lines = [f"{result['name']} ({result['type']}): {words}"]
+    if result["healthy"]:
+        versions = ", ".join(result["protocol_versions"]) or "-"
+        lines.append(f"  {result['latency_ms']} ms, {result['era']} protocol {versions}, {result['tool_count']} tools")
+    if "port" in result:
+        uptime = f", up {span(result['uptime_s'])}" if result["uptime_s"] is not None else ""
+        holder = f"pid {result['pid']} ({result['process']}){uptime}" if result["pid"] else "nobody we can see"
+        lines.append(f"  port {result['port']}: {holder}")
+    return "\n".join(lines)
