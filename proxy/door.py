@@ -1,11 +1,13 @@
 """What is checked before anything is read: Origin, Host, and tokens where none belongs (SPEC I8, SEC-05, SEC-23)."""
 
 from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from proxy import errors
 from proxy.errors import Refusal
 from proxy.exchange import Header
+from registry.models import Listen
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -13,16 +15,15 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 class Door:
     """Knows by which names clients may call us, and from which origins browsers may."""
 
-    def __init__(
-        self, public_url: str, allowed_hosts: Sequence[str], allowed_origins: Sequence[str], port: int
-    ) -> None:
-        public = urlsplit(public_url)
-        hosts = {public.netloc.lower(), *(host.lower() for host in allowed_hosts)}
+    def __init__(self, public_url: str, listen: Listen) -> None:
+        public, port = urlsplit(public_url), listen.port
+        self.forwarders = Forwarders(listen.trusted_forwarders)
+        hosts = {public.netloc.lower(), *(host.lower() for host in listen.allowed_hosts)}
         if public.hostname in {"localhost", "127.0.0.1", "::1"}:
             hosts |= {f"{name}:{public.port or port}" for name in _LOOPBACK} | {f"{name}:{port}" for name in _LOOPBACK}
         self._hosts = frozenset(host.encode("latin-1") for host in hosts)
         own = {f"{public.scheme}://{host}" for host in hosts} if public.hostname else set[str]()
-        self._origins = frozenset(o.lower().encode("latin-1") for o in {*own, *allowed_origins})
+        self._origins = frozenset(o.lower().encode("latin-1") for o in {*own, *listen.allowed_origins})
 
     def check(self, headers: Sequence[Header]) -> Refusal | None:
         """Return the refusal for a wrong or repeated Host or Origin. An absent Origin is no browser's and fine."""
@@ -55,3 +56,29 @@ class Door:
             (b"access-control-allow-headers", allowed),
             (b"access-control-max-age", b"600"),
         ]
+
+
+class Forwarders:
+    """The configured proxies in front of us: only they may say whose request they forward, and nothing is guessed."""
+
+    def __init__(self, networks: Sequence[str]) -> None:
+        self._networks = tuple(ip_network(text, strict=False) for text in networks)
+
+    def client_of(self, peer: str, headers: Sequence[Header]) -> str:
+        """Return the address of the client: the rightmost one in X-Forwarded-For that is none of ours."""
+        if not self._networks or not self._trusts(peer):
+            return peer
+        listed = [part.strip() for name, value in headers if name == b"x-forwarded-for" for part in value.split(b",")]
+        address = peer
+        for part in reversed(listed):
+            address = part.decode("latin-1")[:64]
+            if not self._trusts(address):
+                return address
+        return address
+
+    def _trusts(self, address: str) -> bool:
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)

@@ -9,6 +9,7 @@ committed (SPEC A4). What a stream carries before its last event (progress, serv
 
 import logging
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Protocol, cast
 
 from proxy.answers import execution_header, refusal_body, refusal_headers
@@ -19,12 +20,15 @@ from proxy.call import Call
 from proxy.errors import INTERNAL_ERROR, UNAVAILABLE, Refusal
 from proxy.exchange import Exchange, Header
 from proxy.execution import Execution
+from proxy.floods import Floods, too_many
 from proxy.rebuild import Rebuilder, SessionLostError
 from proxy.roads import BridgeTokenMissingError, Road
 from proxy.routes import Route
 from proxy.sessions import Session, Sessions
 from proxy.upstream import UpstreamPool, UpstreamUnreachable
+from registry.models import AuditSettings
 
+_AWAY = AuditUnavailable("the audit store is not reachable")
 _log = logging.getLogger("postern.executor")
 
 
@@ -40,16 +44,26 @@ class AuditSink(Protocol):
 class Executor:
     """Records every request, forwards admitted ones, answers all. One per worker."""
 
-    def __init__(self, audit: AuditSink, roads: Mapping[str, Road], sessions: Sessions, payload_bytes: int) -> None:
+    def __init__(
+        self, audit: AuditSink, roads: Mapping[str, Road], sessions: Sessions, settings: AuditSettings
+    ) -> None:
         self._audit = audit
         self._roads = roads
         self._sessions = sessions
         self._rebuilder = Rebuilder(sessions)
-        self.payload_bytes = payload_bytes
+        self._settings = settings
+        self._floods = Floods(settings.refusals_per_source, settings.refusals_window_s, self._record_shared)
+        self.payload_bytes = settings.payload_bytes
         self.in_flight = 0
 
     async def refuse(self, exchange: Exchange, call: Call, refusal: Refusal) -> None:
-        """Record that the request is denied, then say so."""
+        """Record that the request is denied, then say so; a flood of refusals shares rows (SPEC A7)."""
+        if self._floods.is_over(call, monotonic()):
+            row_id, committed = await self._floods.hold(call, refusal)
+            call.execution_id = row_id
+            shared = too_many(refusal, self._settings.refusals_window_s) if committed else _unaudited(_AWAY)
+            await _say(exchange, call, shared)
+            return
         outcome = call.outcome(Status.DENIED, refusal.code, refusal.reason, refusal.status)
         if await self.record(exchange, call, outcome):
             await _say(exchange, call, refusal)
@@ -76,7 +90,7 @@ class Executor:
         """Forward an admitted call, record its outcome, then release the answer."""
         needs_intent = call.is_tool_call or call.is_long_lived
         if not self._audit.healthy:
-            await _say(exchange, call, _unaudited(AuditUnavailable("the audit store is not reachable")))
+            await _say(exchange, call, _unaudited(_AWAY))
             return
         if needs_intent and not await self.intend(exchange, call):
             return
@@ -95,6 +109,9 @@ class Executor:
         except AuditUnavailable as error:
             return await _unrecorded(exchange, call, error)
         return True
+
+    async def _record_shared(self, call: Call, outcome: Outcome) -> bool:
+        return await self.record(None, call, outcome)
 
     async def record(self, exchange: Exchange | None, call: Call, outcome: Outcome) -> bool:
         """Commit the row; if that cannot be done say so on `exchange` and return False."""

@@ -53,7 +53,9 @@ class Pipeline:
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request for an MCP server."""
-        call = Call.arrive(_server_name(exchange.path), exchange.method, tuple(exchange.headers), exchange.remote)
+        headers = tuple(exchange.headers)
+        client = self._door.forwarders.client_of(exchange.remote, headers)
+        call = Call.arrive(_server_name(exchange.path), exchange.method, headers, client)
         try:
             await self._answer(exchange, call)
         except ClientGoneError:

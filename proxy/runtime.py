@@ -73,8 +73,7 @@ class Runtime:
             self._routes[f"/{server.name}/mcp"] = self._route(fleet, server)
         self._stack.push_async_callback(self._close_roads)
         self.executor = self.make_executor()
-        listen_at = fleet.proxy
-        door = Door(fleet.public_url(), listen_at.allowed_hosts, listen_at.allowed_origins, listen_at.port)
+        door = Door(fleet.public_url(), fleet.proxy)
         self.pipeline = Pipeline(self._routes, door, self.sessions, self.board, self.executor)
         async with self.pool.acquire() as connection:
             if closed := await close_interrupted(connection, self.audit):
@@ -83,7 +82,7 @@ class Runtime:
 
     def make_executor(self) -> Executor:
         """The one executor of this worker; a subclass may put something between it and its collaborators."""
-        return Executor(self.audit, self.roads, self.sessions, self.fleet.audit.payload_bytes)
+        return Executor(self.audit, self.roads, self.sessions, self.fleet.audit)
 
     def make_exchange(self, scope: Scope, receive: Receive, send: Send) -> AsgiExchange:
         """The exchange of one request."""

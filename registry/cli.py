@@ -24,6 +24,7 @@ class Entry:
 
 COMMANDS: Mapping[str, Entry] = {
     "up": Entry("supervisor_plugin.up.command:command", "Bring the whole fleet up, and down again with Ctrl-C."),
+    "down": Entry("supervisor_plugin.up.command:down", "End what `postern up` keeps running here."),
     "check": Entry("registry.check_cli:command", "Check the registry file: every rule, every finding, with its line."),
     "registry": Entry("registry.registry_cli:command", "Show what the registry declares."),
     "explain": Entry("proxy.explain_cli:command", "Say what the proxy would decide about a call, and why."),

@@ -54,5 +54,7 @@ def check(
         store=store,
         on_host=on_host,
     )
-    found = in_file_order([*loaded.problems, *validate(context)], loaded.layout.files)
+    lost = {problem.place for problem in loaded.problems if problem.code.startswith("YAML-")}
+    broken = [problem for problem in validate(context) if problem.place not in lost]
+    found = in_file_order([*loaded.problems, *broken], loaded.layout.files)
     return GateResult(None if found else loaded.fleet, found, loaded.layout.files)

@@ -15,7 +15,7 @@ MASK = "**********"
 _MAX_EXCERPT = 160
 _MAX_QUOTED = 60
 _SECRET_ENTRY = re.compile(
-    r"""(?P<name>["']?[\w-]*(?:secret|passw(?:or)?d|token|api_?key|credential|authorization|value)[\w-]*["']?\s*:\s+)
+    r"""(?P<name>["']?[\w-]*(?:secret|passw(?:or)?d|token|api[-_]?key|credential|authorization|value)[\w-]*["']?\s*:\s+)
         (?!["']?(?:env:|file:|store:|true\b|false\b|null\b))(?P<value>[^\s\[{|>\#].*)""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -64,7 +64,8 @@ def printable(text: str) -> str:
 
 def excerpt(line: str) -> str:
     """Return one line of a file as it may be shown: literal secrets masked, cut to a readable length."""
-    masked = _SECRET_ENTRY.sub(rf"\g<name>{MASK}", line.replace("\t", " "))
+    start = line[: 4 * _MAX_EXCERPT].replace("\t", " ")
+    masked = _SECRET_ENTRY.sub(rf"\g<name>{MASK}", start)
     return printable(masked[:_MAX_EXCERPT] + ("…" if len(masked) > _MAX_EXCERPT else ""))
 
 

@@ -171,6 +171,8 @@ class _Builder:
         context: str | None = getattr(error, "context", None)
         message: str = getattr(error, "problem", None) or "this cannot be read as YAML"
         line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        if line > len(self._source.lines):  # the end of a file whose last line is not ended
+            line, col = len(self._source.lines), len(self._source.lines[-1]) + 1
         if context:
             began = f", which began on line {start.line + 1}" if start and start.line + 1 < line else ""
             message = f"{message} ({context}{began})"

@@ -1,6 +1,6 @@
 """`verify`: every chain from its genesis to its end, in pieces, flat in memory (SPEC A6)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, cast
@@ -10,7 +10,7 @@ from proxy.audit.chain import STORED_COLUMNS
 from proxy.audit.checkpoint import Checkpoint, read_checkpoint
 from proxy.audit.findings import ChainCheck, Code, Evidence, Finding, weigh
 from proxy.audit.keys import PublicKeys
-from proxy.audit.walk import CopyReader
+from proxy.audit.walk import CopyReader, Link
 from registry.database.driver import Connection
 from registry.database.queries import load
 
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class Report:
-    """What was verified. `uncovered` entries lie behind the last checkpoint of their writer: only the chain protects them."""
+    """What was verified. `uncovered` entries are behind the last checkpoint: only their chain protects them."""
 
     entries: int = 0
     writers: int = 0
@@ -55,7 +55,10 @@ async def verify(
     for writer in sorted({*writers, *evidence.heads, *evidence.dropped}):
         found = writers.get(writer)
         check = _check(writer, evidence, found)
-        await _walk(database, check, report, progress, total, most)
+        async for count, findings in _walk(database, check):
+            report.entries += count
+            report.findings += findings[: most - len(report.findings)]
+            progress(report.entries, total)
         report.writers += 1
         report.uncovered += check.head.seq - min(check.head.seq, max(evidence.heads.get(writer, {}), default=0))
         if found is not None and not found["is_announced"]:
@@ -77,35 +80,28 @@ def _check(writer: UUID, evidence: Evidence, found: Any) -> ChainCheck:
     return ChainCheck(writer, heads, evidence.dropped.get(writer, {}))
 
 
-async def _walk(
-    database: Connection, check: ChainCheck, report: Report, progress: Progress, total: int, most: int
-) -> None:
-    after, more = 0, True
-    while more:
-        before = check.entries
-        async for link in _links(database, check.writer, after):
-            after = link.seq
-            for finding in check.feed(link):
-                if len(report.findings) < most:
-                    report.findings.append(finding)
-        more = check.entries - before >= PIECE
-        report.entries += check.entries - before
-        progress(report.entries, total)
-    report.findings += list(check.finish())
+async def _walk(database: Connection, check: ChainCheck) -> AsyncGenerator[tuple[int, list[Finding]]]:
+    """Yield after each piece how many entries it had, and what is wrong in it."""
+    start = 1
+    while (begin := await database.fetchval(_SQL["next_seq"], check.writer, start)) is not None:
+        start = begin + PIECE
+        before, findings = check.entries, list[Finding]()
+        for link in await _links(database, check.writer, begin, start):
+            findings += check.feed(link)
+        yield check.entries - before, findings
+    yield 0, list(check.finish())
 
 
-async def _links(database: Connection, writer: UUID, after: int) -> Any:
-    """Yield up to PIECE links behind a number."""
-    reader = CopyReader()
+async def _links(database: Connection, writer: UUID, begin: int, end: int) -> Iterator[Link]:
+    """Return the links from number `begin` up to `end`: all entries of one number are in one piece."""
     pieces: list[bytes] = []
 
     async def take(data: bytes) -> None:
         pieces.append(data)
 
-    await cast("Any", database).copy_from_query(_ENTRIES, writer, after, PIECE, output=take, format="binary")
-    for piece in pieces:
-        for link in reader.feed(piece):
-            yield link
+    await cast("Any", database).copy_from_query(_ENTRIES, writer, begin, end, output=take, format="binary")
+    reader = CopyReader()
+    return (link for piece in pieces for link in reader.feed(piece))
 
 
 def _begun(finding: Finding) -> datetime:

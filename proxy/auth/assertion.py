@@ -80,9 +80,7 @@ class Assertions:
         self._schemes = tuple(schemes)
         self._trusted = dict(trusted)
         self._nonces = nonces
-        exact = frozenset(name for scheme in self._schemes for name in scheme.marks | scheme.covers)
-        self._exact = exact
-        self.headers = IDENTITY_HEADERS | spellings(exact)
+        self.headers = IDENTITY_HEADERS | spellings(name for s in self._schemes for name in s.marks | s.covers)
 
     def is_marked(self, headers: Sequence[Header]) -> bool:
         """Whether headers claim to be signed, by whatever scheme."""
@@ -112,9 +110,10 @@ class Assertions:
         marked = [scheme for scheme in self._schemes if not scheme.marks.isdisjoint(names)]
         if len(marked) > 1:
             return _CONFLICT
-        if not marked or not (self._exact & set(names)) <= marked[0].marks | marked[0].covers:
+        known = marked[0].marks | marked[0].covers if marked else frozenset[bytes]()
+        if not spellings(known).issuperset(names):
             return UNSIGNED
-        if len(set(names)) != len(names) or not self._exact.issuperset(names):
+        if len(set(names)) != len(names) or not known.issuperset(names):
             return _DUPLICATE
         return marked[0]
 

@@ -28,10 +28,12 @@ class PosternScheme:
 
     async def verify(self, request: Presented, now: float) -> Assertion | Fault:
         """Return what the signature proves."""
-        mark = parse_mark(request.value(VERIFIED) or b"")
-        asserted = read_identity(request)
+        value = request.value(VERIFIED) or b""
+        if not value.startswith(b"v1;"):
+            return UNSIGNED  # a bare claim such as `true` is no broken signature, but none
+        mark, asserted = parse_mark(value), read_identity(request)
         if mark is None or isinstance(asserted, Fault):
-            return asserted if isinstance(asserted, Fault) else UNSIGNED if _is_word(request) else MALFORMED
+            return MALFORMED
         key = self._keys.get(mark.kid)
         if key is None or not key.is_live(now):
             return UNKNOWN_KEY
@@ -66,9 +68,12 @@ Asserted = tuple[str, str, frozenset[str]]
 
 
 def read_identity(request: Presented) -> Asserted | Fault:
-    """Return user, permissions as sent, and permissions as scopes."""
-    user, permissions = request.value(USER_ID), request.value(PERMISSIONS)
-    if user is None or permissions is None or len(user) + len(permissions) > MAX_HEADER_BYTES:
+    """Return user, permissions as sent, and permissions as scopes.
+
+    Absent permissions are empty ones: some proxies leave an empty header out, and the signature covers the emptiness.
+    """
+    user, permissions = request.value(USER_ID), request.value(PERMISSIONS) or b""
+    if user is None or len(user) + len(permissions) > MAX_HEADER_BYTES:
         return MALFORMED
     try:
         subject, sent = user.decode(), permissions.decode()
@@ -86,9 +91,3 @@ def make_assertion(
     """Return the assertion of a signature that holds; its nonce must be known until no clock accepts it."""
     until = timestamp + key.window_s
     return Assertion(method, key.proxy, asserted[0], asserted[2], timestamp + STREAM_S, nonce, until)
-
-
-def _is_word(request: Presented) -> bool:
-    """Whether the header is a bare claim such as `true`: not a broken signature, but none at all."""
-    value = request.value(VERIFIED) or b""
-    return not value.startswith(b"v1;")

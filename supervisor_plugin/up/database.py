@@ -82,7 +82,7 @@ async def _prepare(database: Database, state: Path, say: Say, note: Say) -> Data
 
 
 def _advice(database: Database) -> str:
-    return "" if database.cluster else f" (DATABASE_URL: {database.label}; unset it to use the embedded PostgreSQL)"
+    return "" if database.cluster else f"\n  (DATABASE_URL: {database.label}; unset it to use the embedded PostgreSQL)"
 
 
 async def _start(server: EmbeddedPostgres) -> Database:
@@ -99,7 +99,7 @@ async def _given(url: str) -> Database:
         async with connection(url, application_name="postern up"):
             return Database(url, {}, describe_dsn(url))
     except DatabaseUnavailable as error:
-        raise DatabaseError(f"{error} (DATABASE_URL; unset it to use the embedded PostgreSQL)") from error
+        raise DatabaseError(f"{error}\n  (mend DATABASE_URL, or unset it to use the embedded PostgreSQL)") from error
 
 
 async def _enter_roles(database: Database, note: Say) -> Database:

@@ -39,8 +39,9 @@ def render(greeting: Greeting) -> str:
     """Return the whole text."""
     width = max((len(address.name) for address in greeting.addresses), default=0)
     listed = [f"  {address.name.ljust(width)}  {address.url}  {address.display_name}" for address in greeting.addresses]
-    where = f"--registry {shlex.quote(greeting.registry)} --state-dir {shlex.quote(greeting.state)}"
-    stop = f"{greeting.postern} down {where}" if greeting.is_detached else "Ctrl-C"
+    registry, state = shlex.quote(greeting.registry), shlex.quote(greeting.state)
+    audit = f"{greeting.postern} audit --state-dir {state}"
+    stop = f"{greeting.postern} down --state-dir {state}" if greeting.is_detached else "Ctrl-C"
     parts = [
         "Postern is up, every server healthy." if not greeting.warnings else "Postern is up.",
         *greeting.warnings,
@@ -53,8 +54,9 @@ def render(greeting: Greeting) -> str:
         client_configuration(greeting.addresses),
         "",
         "Then look around:",
-        f"  the audit rows        {greeting.postern} audit tail --state-dir {shlex.quote(greeting.state)}",
-        f"  another token         {greeting.postern} token {where} --server NAME --scope SCOPE --subject ME",
+        f"  the audit rows        {audit} query --limit 5",
+        f"  as they come          {audit} tail",
+        f"  another token         {greeting.postern} token --registry {registry} --server NAME --subject ME",
         f"  the fleet             {greeting.supervisorctl} fleet status",
         f"  its registry          {greeting.registry}",
         f"  logs                  {greeting.state}/log",

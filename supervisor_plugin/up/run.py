@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,9 +12,8 @@ from registry import gate
 from registry.loader import load
 from registry.models import Fleet
 from registry.problems import render_text
-from supervisor_plugin.client import SupervisorClient, SupervisordError
 from supervisor_plugin.config import ConfigError, supervisorctl_argv, write_supervisord_config
-from supervisor_plugin.paths import PathError, Paths, prepare
+from supervisor_plugin.paths import PathError, Paths, prepare, write_private
 from supervisor_plugin.up.claim import claim
 from supervisor_plugin.up.database import Database, keep_running, running_database
 from supervisor_plugin.up.demo import prepare_demo
@@ -25,8 +25,6 @@ from supervisor_plugin.up.interrupts import Interrupts
 from supervisor_plugin.up.leftovers import end_leftovers
 from supervisor_plugin.up.tokens import TOKEN_MINUTES, addresses
 from supervisor_plugin.up.vacancy import check_ports
-
-READY = "ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +46,20 @@ async def up(options: Options, display: Display, show: Callable[[str], None]) ->
     options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     is_up = False
     with interrupts.handled(), claim(options.state):
+        for stale in options.state.glob("ready-*"):
+            stale.unlink()
         try:
             async with _fleet(options, display, interrupts) as (greeting, fleet, database):
                 display.close()
                 show(render(greeting))
-                _announce(options.state, render(greeting))
+                write_private(ready_file(options.state, os.getpid()), render(greeting))
                 is_up = True
                 await _watch(fleet, database, display.note)
         except asyncio.CancelledError:
             if interrupts.count == 0:
                 raise
         finally:
-            (options.state / READY).unlink(missing_ok=True)
+            ready_file(options.state, os.getpid()).unlink(missing_ok=True)
     display.note("stopped; nothing is left running")
     return 0 if is_up else 130
 
@@ -72,7 +72,7 @@ async def _fleet(
     paths = _paths(options, registry)
     fleet = _check(registry, options.environ, display)
     await _clear(paths, fleet, display, interrupts)
-    check_ports(fleet, load(registry).layout)
+    check_ports(fleet, load(Path(_short(registry))).layout)
     async with contextlib.AsyncExitStack() as stack:
         with display.step("PostgreSQL") as say:
             database = await stack.enter_async_context(
@@ -101,11 +101,12 @@ def _paths(options: Options, registry: Path) -> Paths:
 
 
 def _check(registry: Path, environ: Mapping[str, str], display: Display) -> Fleet:
+    shown = Path(_short(registry))
     with display.step("registry") as say:
-        result = gate.check(registry, environ=environ)
+        result = gate.check(shown, environ=environ)
         if result.fleet is None:
             raise RegistryError(render_text(result.problems).rstrip())
-        say(f"{registry}: {len(result.fleet.enabled_servers())} servers, no problem")
+        say(f"{shown}: {len(result.fleet.enabled_servers())} servers, no problem")
         return result.fleet
 
 
@@ -171,17 +172,6 @@ def _short(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def _announce(state: Path, text: str) -> None:
-    """Tell `postern up --detach`, which waits for this file, that all is well."""
-    path = state / READY
-    path.touch(mode=0o600)
-    path.write_text(text, encoding="utf-8")
-
-
-async def is_answering(paths: Paths) -> bool:
-    """Say whether a supervisord answers at this fleet's socket."""
-    try:
-        await SupervisorClient(paths.socket).status()
-    except SupervisordError:
-        return False
-    return True
+def ready_file(state: Path, pid: int) -> Path:
+    """Return the file that holds the greeting while this `postern up` runs and all is well; private, it has tokens."""
+    return state / f"ready-{pid}"

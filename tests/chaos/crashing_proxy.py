@@ -105,7 +105,7 @@ def fused(fuse: Fuse) -> type[Runtime]:
     class FusedRuntime(Runtime):
         def make_executor(self) -> Executor:
             executor = FusedExecutor(
-                FusedSink(self.audit, fuse), self.roads, self.sessions, self.fleet.audit.payload_bytes
+                FusedSink(self.audit, fuse), self.roads, self.sessions, self.fleet.audit
             )
             executor.fuse = fuse
             return executor

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +116,7 @@ class Session:
         return text_of(message_of(self.call(tool, arguments)))
 
     @contextmanager
-    def events(self, **headers: str) -> Iterator[Iterator[Json]]:
+    def events(self, **headers: str) -> Generator[Iterator[Json]]:
         """The standing stream, or a resumed one, as an iterator of `{id, data}`."""
         merged = self._headers(headers) | {"accept": "text/event-stream"}
         with self.bridge.http.stream("GET", self.bridge.url, headers=merged) as response:
@@ -133,7 +133,7 @@ class Session:
 @contextmanager
 def running_bridge(
     tmp_path: Path, argv: tuple[str, ...] = TINY, *options: str, environment: Mapping[str, str] | None = None
-) -> Iterator[Bridge]:
+) -> Generator[Bridge]:
     """A bridge in front of a command; whatever happens, nothing of it is left afterwards."""
     token = tmp_path / "token"
     token.write_text(TOKEN + "\n")

@@ -214,7 +214,7 @@ def main() -> None:
     options = parser.parse_args()
     server = Tiny(options.era, options.journal, is_stubborn=options.stubborn)
     if options.stubborn:
-        signal.signal(signal.SIGTERM, lambda *_: server.note("term"))
+        signal.signal(signal.SIGTERM, lambda number, frame: server.note("term"))
     time.sleep(options.start_delay_s)
     sys.stderr.write("tiny is ready\n")
     server.serve()

@@ -16,6 +16,10 @@ import pytest
 from tests.fakes.bridge import META, TINY, Bridge, descendants, is_alive, message_of, rpc, running_bridge, wait_until
 
 
+def descriptors(bridge: Bridge) -> int:
+    return len(list(Path(f"/proc/{bridge.process.pid}/fd").iterdir()))
+
+
 @pytest.fixture
 def bridge(tmp_path: Path) -> Iterator[Bridge]:
     with running_bridge(tmp_path) as bridge:
@@ -242,11 +246,11 @@ def test_connections_have_no_delayed_small_packets(bridge: Bridge):
 def test_many_sessions_opened_and_abandoned_leave_descriptors_flat(tmp_path: Path):
     with running_bridge(tmp_path) as bridge:
         bridge.call("echo")
-        before = len(os.listdir(f"/proc/{bridge.process.pid}/fd"))
+        before = descriptors(bridge)
         for _ in range(15):
             bridge.open_session().end()
         wait_until(lambda: len(bridge.children()) == 1)
-        wait_until(lambda: len(os.listdir(f"/proc/{bridge.process.pid}/fd")) <= before + 1)
+        wait_until(lambda: descriptors(bridge) <= before + 1)
 
 
 def test_a_client_of_the_wrong_era_does_not_lock_the_child_for_others(bridge: Bridge):

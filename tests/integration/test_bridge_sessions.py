@@ -1,6 +1,5 @@
 """The handshake era through a real bridge: sessions, streams, resumption, questions of the server."""
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -165,18 +164,22 @@ def test_a_question_of_the_server_goes_to_the_one_call_in_flight_and_its_answer_
     session.end()
 
 
-def test_a_question_goes_to_the_standing_stream_when_two_calls_are_in_flight(shared: Bridge):
-    session = shared.open_session()
-    with ThreadPoolExecutor(2) as pool, session.events() as events:
-        slow = [pool.submit(session.call, "sleep", {"seconds": 1}, request_id=number) for number in (1, 2)]
-        asking = threading.Thread(target=session.call, args=("ask",), kwargs={"request_id": 3})
-        asking.start()
-        question = next(event["data"] for event in events if event["data"])
-        assert question["method"] == "sampling/createMessage"
-        session.send({"jsonrpc": "2.0", "id": question["id"], "result": {}})
-        asking.join(10)
-        assert [future.result().status_code for future in slow] == [200, 200]
-    session.end()
+def test_a_question_goes_to_the_standing_stream_when_several_calls_are_in_flight(tmp_path: Path):
+    journal = tmp_path / "journal"
+    with running_bridge(tmp_path, (*TINY, "--journal", str(journal))) as bridge, ThreadPoolExecutor(2) as pool:
+        session = bridge.open_session()
+        with session.events() as events:
+            slow = pool.submit(session.call, "sleep", {"seconds": 3}, request_id=1)
+            wait_until(lambda: journal.exists() and "start" in journal.read_text())
+            asking = pool.submit(session.call, "ask", request_id=2)
+            question = next(event["data"] for event in events if event["data"])
+            assert question["method"] == "sampling/createMessage"
+            assert session.send({"jsonrpc": "2.0", "id": question["id"], "result": {"said": "no"}}).status_code == 202
+            assert len(messages_of(asking.result())) == 1
+            assert '"said": "no"' in text_of(message_of(asking.result()))
+            cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+            session.send(cancel)
+            slow.result()
 
 
 def test_an_answer_that_nobody_asked_for_does_not_reach_the_server(shared: Bridge):
@@ -210,8 +213,8 @@ def test_a_disconnect_does_not_cancel_in_this_era(tmp_path: Path):
     journal = tmp_path / "journal"
     with running_bridge(tmp_path, (*TINY, "--journal", str(journal))) as bridge:
         session = bridge.open_session()
+        body = rpc("tools/call", {"name": "sleep", "arguments": {"seconds": 0.6, "text": "on"}})
         with pytest.raises(httpx2.ReadTimeout):
-            body = rpc("tools/call", {"name": "sleep", "arguments": {"seconds": 0.6, "text": "on"}})
             bridge.http.post(bridge.url, json=body, headers={"mcp-session-id": session.id}, timeout=0.2)
         wait_until(lambda: "end on" in journal.read_text())
         assert "cancelled" not in journal.read_text()

@@ -8,6 +8,7 @@ from typing import Any
 import jwt
 
 from proxy.auth.bearer import ServerAuth
+from proxy.auth.nonces import NonceStoreUnavailableError
 from registry.models import Fleet
 
 NOW = 1_800_000_000.0
@@ -76,9 +77,9 @@ def with_notes(**changes: Any) -> Fleet:
     return base.model_copy(update={"servers": {**base.servers, "notes": server}})
 
 
-def auth(found: Fleet | None = None, server: str = "notes") -> ServerAuth:
+def auth(found: Fleet | None = None, server: str = "notes", nonces: "UsedNonces | None" = None) -> ServerAuth:
     chosen = found or fleet()
-    return ServerAuth.build(chosen, chosen.servers[server], Literal())
+    return ServerAuth.build(chosen, chosen.servers[server], Literal(), nonces)
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -111,3 +112,33 @@ def raw_token(header: Any, payload: Any, signature: bytes = b"x") -> str:
 
 def bearer(text: str) -> list[tuple[bytes, bytes]]:
     return [(b"host", b"gw.example"), (b"authorization", b"Bearer " + text.encode())]
+
+
+class UsedNonces:
+    """A store of used nonces in memory; `away` makes it unavailable."""
+
+    def __init__(self) -> None:
+        self.used: dict[tuple[str, str], float] = {}
+        self.away = False
+
+    async def claim(self, kid: str, nonce: str, until: float) -> bool:
+        if self.away:
+            raise NonceStoreUnavailableError
+        if (kid, nonce) in self.used:
+            return False
+        self.used[kid, nonce] = until
+        return True
+
+
+PROXY_SECRET = "proxy-secret-proxy-secret-proxy-00"
+
+
+def trusting(*, key: dict[str, Any] | None = None, **changes: Any) -> Fleet:
+    """The fleet with one trusted proxy, `sso`."""
+    proxy = {
+        "keys": [key or {"kid": "sso-1", "algorithm": "hmac-sha256", "secret": PROXY_SECRET}],
+        "servers": ["notes"],
+        "permissions": ["notes:write", "notes:use"],
+        **changes,
+    }
+    return fleet(trusted_proxies={"sso": proxy})

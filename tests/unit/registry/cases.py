@@ -131,9 +131,7 @@ CASES: dict[str, str] = {
         '     [{kid: k, secret: env:KEY_A, not_after: "2026-11-23T11:59:59Z"}]}}',
     ),
     # ---- secrets and variables
-    "SECRET-REFERENCE": servers(
-        f"a: {{{A},", "   headers: [{name: X, value: env:}]} #! SECRET-REFERENCE SECRET-REFERENCE"
-    ),
+    "SECRET-REFERENCE": servers(f"a: {{{A},", "   headers: [{name: X, value: 'env:'}]} #! SECRET-REFERENCE"),
     "SECRET-LITERAL": cloud(
         f"a: {{{GOOD}, port: 5001, oauth: {{scopes: [a:use],",
         f"   keys: [{{kid: k, secret: {'x' * 40}}}]}}, #! SECRET-LITERAL",

@@ -35,7 +35,8 @@ def test_every_finding_has_a_hint(tmp_path):
 def test_a_right_file_passes(tmp_path):
     result = gate(tmp_path, f"version: 1\nservers:\n  a: {{{A}}}\n")
     assert result.ok, result.problems
-    assert result.fleet and result.fleet.servers["a"].port == 5001
+    assert result.fleet is not None
+    assert result.fleet.servers["a"].port == 5001
 
 
 def test_a_disabled_server_only_has_to_be_well_formed(tmp_path):

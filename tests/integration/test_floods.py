@@ -1,0 +1,61 @@
+"""A flood of refusals costs few rows, every refused request is counted, and no answer leaves before its row (A7)."""
+
+import asyncio
+import threading
+from collections import Counter
+
+import asyncpg
+
+from tests.fakes.recorder import Recorder
+from tests.sidecar import Answer, Sidecar
+
+LIMIT = 5
+CALLERS = 8
+EACH = 15
+
+
+async def _rows(dsn: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetch("select * from audit_log")
+    finally:
+        await connection.close()
+
+
+def test_flood_is_recorded_in_few_rows_that_count_every_refusal(tmp_path, database) -> None:
+    """120 refused requests: the first few have rows of their own, the others share; each answer names a real row."""
+    with Recorder() as recorder:
+        server = {"type": "external", "endpoint": f"http://127.0.0.1:{recorder.port}/mcp", "tools": {"echo": {}}}
+        settings = {"audit": {"refusals_per_source": LIMIT, "refusals_window_s": 30}}
+        sidecar = Sidecar(tmp_path / "s", database.dsn("postern_proxy"), {"a": server}, settings)
+        try:
+            sidecar.start_proxy()
+            answers = _flood(sidecar)
+            assert sidecar.call("a", "echo", {}, sidecar.token("a")).status == 200, "a good caller is not affected"
+        finally:
+            sidecar.stop()
+    statuses = Counter(answer.status for answer in answers)
+    assert statuses[401] == LIMIT
+    assert statuses[429] == CALLERS * EACH - LIMIT
+    rows = {str(row["execution_id"]): row for row in asyncio.run(_rows(database.dsn("postern_auditor")))}
+    assert {answer.headers["x-postern-execution-id"] for answer in answers} <= set(rows)
+    refused = [row for row in rows.values() if row["status"] == "denied"]
+    assert sum(row["repeats"] for row in refused) == CALLERS * EACH
+    assert len(refused) < CALLERS * EACH / 3
+    shared = [row for row in refused if row["repeats"] > 1]
+    assert all(row["last_seen"] >= row["started_at"] and row["decision"] == "auth.missing" for row in shared)
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status == 429)
+
+
+def _flood(sidecar: Sidecar) -> list[Answer]:
+    answers: list[Answer] = []
+
+    def call() -> None:
+        answers.extend(sidecar.call("a", "echo", {}, None) for _ in range(EACH))
+
+    callers = [threading.Thread(target=call) for _ in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    return answers
