@@ -37,6 +37,7 @@ class Call:
     decision: Decision | None = None
     session: Session | None = None
     session_id: str | None = None
+    body: bytes = b""
     echo_id: int | str | None = None
     trace_id: str | None = None
     input: record.Payload | None = None

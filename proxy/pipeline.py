@@ -11,6 +11,7 @@ from typing import Protocol
 
 from proxy import errors
 from proxy.audit.redact import snapshot
+from proxy.auth.assertion import Presented
 from proxy.auth.credential import query_has_token
 from proxy.call import Call
 from proxy.door import Door
@@ -84,7 +85,7 @@ class Pipeline:
         if exchange.method == "OPTIONS":
             return route
         refusal = await _read(exchange, call, route)
-        refusal = refusal or await _authenticate(call, route)
+        refusal = refusal or await _authenticate(exchange, call, route)
         refusal = refusal or _authorize(call, route)
         refusal = refusal or await self._bind_session(call, route)
         return refusal or self._find_room(call, route) or route
@@ -135,7 +136,7 @@ async def _read(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
         allow = ((b"allow", b"POST, GET, DELETE"),)
         return Refusal("wire.method", 405, errors.INVALID_REQUEST, f"{exchange.method[:16]} is not used in MCP", allow)
     try:
-        body = await exchange.read_body(limits.body_bytes)
+        call.body = body = await exchange.read_body(limits.body_bytes)
     except BodyTooLargeError:
         return Refusal("limit.body", 413, errors.TOO_LARGE, f"the body exceeds {limits.body_bytes} bytes")
     if exchange.method == "POST":
@@ -162,8 +163,9 @@ def _understand(call: Call) -> Refusal | None:
     return None
 
 
-async def _authenticate(call: Call, route: Route) -> Refusal | None:
-    found = await route.auth.authenticate(call.headers, time())
+async def _authenticate(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
+    presented = Presented(exchange.method, exchange.path, exchange.query, call.headers, call.body)
+    found = await route.auth.authenticate(call.headers, time(), presented)
     if isinstance(found, Refusal):
         return found
     call.identity = found

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, time
 from typing import Self
 
 from proxy.audit.reconcile import close_interrupted, close_interrupted_forever
 from proxy.audit.writer import AuditWriter
 from proxy.auth.bearer import ServerAuth
+from proxy.auth.nonces import PostgresNonces
 from proxy.authorize import Policy
 from proxy.availability import CHANNEL as SERVICES_CHANNEL
 from proxy.availability import ServiceBoard
@@ -67,6 +68,7 @@ class Runtime:
         self._stack.push_async_callback(self.audit.aclose)
         self.sessions = Sessions(self.pool, monotonic)
         self.board = ServiceBoard(self.pool)
+        self._nonces = PostgresNonces(self.pool)
         await self.board.refresh()
         for server in fleet.enabled_servers():
             self.roads[server.name] = self._road(server)
@@ -116,7 +118,7 @@ class Runtime:
         return Road(server, credentials, self.settings.state_dir)
 
     def _route(self, fleet: Fleet, server: Server) -> Route:
-        auth = ServerAuth.build(fleet, server, self._secrets)
+        auth = ServerAuth.build(fleet, server, self._secrets, self._nonces)
         policy = Policy.build(fleet, server)
         stream_limits = replace(limits_of(server), total_s=None, idle_s=math.inf)
         return Route(server, fleet.audience(server), auth, policy, fleet.audit.payload_bytes, stream_limits)
@@ -132,6 +134,7 @@ class Runtime:
             listen(self.settings.dsn, handlers, self._may_have_missed),
             self._write_activity(),
             close_interrupted_forever(self.audit),
+            self._nonces.prune_forever(time),
         ]
         tasks = [asyncio.create_task(job) for job in jobs]
         self._stack.push_async_callback(_cancel, tasks)

@@ -42,7 +42,7 @@ def read_url(text: str) -> Address | str:
         return "contains a user name or password"
     if parts.fragment or "#" in text:
         return "has a fragment"
-    return Address("https" if parts.scheme == "https" else "http", host, reach_of(host), parts.path + parts.query)
+    return Address("https" if parts.scheme == "https" else "http", host, reach_of(host), parts.path)
 
 
 def reach_of(host: str) -> Reach:

@@ -78,7 +78,8 @@ class Secret:
             pass  # raised outside, because the original exception carries the bytes
         raise UnresolvedSecretError("the secret is not UTF-8 text", "encode it, for example as base64")
 
-    def __len__(self) -> int:
+    @property
+    def size_bytes(self) -> int:
         return len(self._value)
 
     def __eq__(self, other: object) -> bool:

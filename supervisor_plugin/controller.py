@@ -41,7 +41,7 @@ class Controller:
         self._slots = asyncio.Semaphore(STARTS_AT_ONCE)
         self._starts: set[asyncio.Task[None]] = set()
         self._look_wanted = asyncio.Event()
-        self._has_seen_records = False
+        self._has_seen_records = self._was_connected = False
 
     # Boot and reconciliation
 
@@ -230,8 +230,18 @@ class Controller:
                 await self._look()
             except SupervisordError as error:
                 _log.warning("%s", error)
-            if self.ledger.is_connected and not self._has_seen_records and self.closed is None:
-                await self.reconcile(revives=False)
+            await self._welcome_database()
+
+    async def _welcome_database(self) -> None:
+        """Do at once what waited for the database, when it is back; at the first time its rows are news, too."""
+        was_connected, self._was_connected = self._was_connected, self.ledger.is_connected
+        if was_connected or not self._was_connected or self.closed is not None:
+            return
+        if not self._has_seen_records:
+            await self.reconcile(revives=False)
+        for keeper in self.keepers.values():
+            if keeper.state.wanted and keeper.state.refusals:
+                keeper.tell(Start())
 
     async def _look(self) -> None:
         asked_at = time.monotonic()

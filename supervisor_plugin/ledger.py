@@ -24,6 +24,7 @@ from supervisor_plugin.settings import SettingsError
 STATEMENT_S = 5.0
 RETRY_S, MAX_RETRY_S = 0.2, 3.0
 MAX_WAITING = 10_000
+FOREIGN_RETRY_S = 1.0
 KEEP_HISTORY_DAYS = 90
 
 _log = logging.getLogger("postern.ledger")
@@ -85,6 +86,7 @@ class Ledger:
         self._sql = load("supervisor_plugin", "services.sql")
         self._waiting: dict[int, Row | Forget] = {}  # in the order in which it is written
         self._latest: dict[str, int] = {}
+        self._foreign: dict[str, Row] = {}  # what cannot be written, because somebody else has the server's lock
         self._number = 0
         self._changed, self._written = asyncio.Event(), asyncio.Event()
         self._connected = asyncio.Event()
@@ -163,17 +165,12 @@ class Ledger:
         owner = await self._ask("fetchval", "owner", self._host, server)
         return str(owner or "unknown")
 
-    async def unlock(self, server: str) -> None:
-        """Let others look after the server."""
-        if server in self._locked:
-            self._locked.discard(server)
-            await self._ask("execute", "unlock", self._host, server)
-
     # Questions
 
     async def recorded(self) -> dict[str, Recorded]:
-        """Return what this host's rows say."""
-        return {row["server"]: _recorded(row) for row in await self._fetch("recorded", self._host)}
+        """Return what this host's rows say, but for those of another fleet that lives."""
+        rows = [_recorded(row) for row in await self._fetch("recorded", self._host)]
+        return {row.name: row for row in rows if row.instance == self._instance or await self.lock(row.name) is None}
 
     async def sessions(self) -> dict[str, int]:
         """Count open sessions by server."""
@@ -233,10 +230,27 @@ class Ledger:
                 if self._waiting.get(number) is entry:
                     del self._waiting[number]
                 self._written.set()
-            await self._changed.wait()
+            await self._wait_for_work()
         raise ConnectionResetError("the database closed the connection")
 
+    async def _wait_for_work(self) -> None:
+        try:
+            async with asyncio.timeout(FOREIGN_RETRY_S if self._foreign else None):
+                await self._changed.wait()
+        except TimeoutError:
+            foreign, self._foreign = self._foreign, {}
+            for row in foreign.values():
+                self.record(row)
+
     async def _write_one(self, connection: Connection, entry: Row | Forget) -> None:
+        """Write what is ours to write: whoever has a server's lock has its row."""
+        self._foreign.pop(entry.server, None)
+        if entry.server not in self._locked:
+            if not await connection.fetchval(self._sql["lock"], self._host, entry.server, timeout=STATEMENT_S):
+                if isinstance(entry, Row):
+                    self._foreign[entry.server] = entry
+                return
+            self._locked.add(entry.server)
         try:
             await self._write(connection, entry)
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
@@ -246,6 +260,8 @@ class Ledger:
     async def _write(self, connection: Connection, entry: Row | Forget) -> None:
         if isinstance(entry, Forget):
             await connection.execute(self._sql["forget"], self._host, entry.server, timeout=STATEMENT_S)
+            await connection.execute(self._sql["unlock"], self._host, entry.server, timeout=STATEMENT_S)
+            self._locked.discard(entry.server)
             return
         process = entry.process
         place = (process.pid, process.ticks, self._boot_id) if process else (None, None, None)

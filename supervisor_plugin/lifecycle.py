@@ -47,6 +47,7 @@ from supervisor_plugin.states import (
 FIRST_CHECK_S = 0.05
 MAX_START_DELAY_S = 0.5
 OVERDUE_S = 5.0
+REFUSED_RETRY_S = 0.5
 
 Step = tuple[State, tuple[Action, ...]]
 
@@ -145,7 +146,9 @@ def _started(state: State, event: Prepared | Refused | Spawned | SpawnFailed, no
         case Prepared():
             if not is_current or state.status is not Status.PREPARING:
                 return state, ()
-            spawning = replace(state, status=Status.SPAWNING, deadline=now + policy.spawn_s, reason="being spawned")
+            spawning = replace(
+                state, status=Status.SPAWNING, refusals=0, deadline=now + policy.spawn_s, reason="being spawned"
+            )
             return spawning, (Spawn(state.turn),)
         case Refused():
             if not is_current or state.status is not Status.PREPARING:
@@ -255,9 +258,10 @@ def _fall(state: State, now: float, policy: Policy, status: Status, reason: str,
     if len(crashes) >= policy.crash_limit:
         held = f"held after {len(crashes)} failures in {policy.crash_window_s:g} s; last: {reason}"
         return _rest(replace(state, crashes=crashes), Status.HELD, held)
-    delay = min(policy.backoff_max_s, policy.backoff_s * 2 ** max(0, len(crashes) - 1))
-    fallen = _rest(replace(state, crashes=crashes), status, reason)
-    return replace(fallen, deadline=now + delay)
+    refusals = 0 if counts else state.refusals + 1
+    delay = policy.backoff_s * 2 ** max(0, len(crashes) - 1) if counts else REFUSED_RETRY_S * 2 ** min(refusals, 16)
+    fallen = _rest(replace(state, crashes=crashes, refusals=refusals), status, reason)
+    return replace(fallen, deadline=now + min(policy.backoff_max_s, delay))
 
 
 def _give_up(state: State, now: float, policy: Policy, reason: str) -> State:

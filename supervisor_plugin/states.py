@@ -60,7 +60,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that the next step depends on. `turn` counts starts: it tells old answers from new ones."""
+    """Everything that the next step depends on. `turn` counts starts: it tells old answers from new ones.
+
+    `refusals` counts starts in a row that were refused for reasons outside the server, such as an absent database.
+    """
 
     status: Status = Status.STOPPED
     health: Health = Health.UNKNOWN
@@ -69,6 +72,7 @@ class State:
     turn: int = 0
     attempts: int = 0
     failures: int = 0
+    refusals: int = 0
     restarts: int = 0
     crashes: tuple[float, ...] = ()
     deadline: float | None = None

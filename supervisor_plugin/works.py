@@ -15,7 +15,7 @@ from supervisor_plugin.processes import Identity, Marked, is_alive, marked_proce
 from supervisor_plugin.states import Drained, Exited, Gone, Left, Prepared, Refused, Spawned, SpawnFailed
 from supervisor_plugin.units import Unit
 
-LEDGER_WAIT_S = 5.0
+LEDGER_WAIT_S = 1.0
 LOCK_WAIT_S = 5.0
 PORT_TRIES, PORT_FIRST_WAIT_S, PORT_MAX_WAIT_S = 6, 0.05, 1.0
 SWEEP_GRACE_S, SWEEP_KILL_S = 2.0, 3.0

@@ -10,11 +10,12 @@ import crypto from 'crypto';
 
 const CONTROL = /[\x00-\x1f\x7f]/;
 
-// The digest of an absent body is that of an empty one. A body that nginx has put into a file throws.
+// The digest of an absent body is that of an empty one (njs shows an empty body as a buffer that cannot be read).
+// A body that nginx has put into a file throws.
 function bodyDigest(r) {
     const hash = crypto.createHash('sha256');
     const body = r.requestBuffer;
-    if (body !== undefined) {
+    if (body !== undefined && body.length > 0) {
         hash.update(body);
     }
     return hash.digest('hex');

@@ -72,7 +72,8 @@ async def query_command(
                 click.echo(render.json_line(row))
             return
         rows = [row async for row in _first(found, most)]
-        console().print(render.overview(rows) if rows else "no such request")
+        printer = console()
+        printer.print(render.overview(rows, printer.width) if rows else "no such request")
         if most is not None and len(rows) == most:
             click.echo(f"more: --after {Cursor.of(rows[-1])}", err=True)
 

@@ -61,6 +61,9 @@ def duration(microseconds: int | None) -> str:
     return f"{microseconds / 1000:.1f} ms" if microseconds < 1_000_000 else f"{microseconds / 1_000_000:.1f} s"
 
 
+WIDE: Final = 160
+UNBROKEN: Final = frozenset({"STARTED (UTC)", "STARTED (UTC), EXECUTION", "EXECUTION", "TOOK"})
+NARROW_HEADINGS: Final = ("STARTED (UTC), EXECUTION", "SERVER, WHAT", "STATUS, DECISION", "WHO, LET IN BY")
 HEADINGS: Final = ("STARTED (UTC)", "SERVER", "WHAT", "STATUS", "DECISION", "WHO", "LET IN BY", "TOOK", "EXECUTION")
 
 
@@ -82,13 +85,14 @@ def cells(row: Record) -> tuple[Text, ...]:
     )
 
 
-def overview(rows: Iterable[Record]) -> Table:
-    """Return the table of a query."""
+def overview(rows: Iterable[Record], width: int) -> Table:
+    """Return the table of a query: one line a row, or two where the terminal is narrow."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in HEADINGS:
-        table.add_column(heading, no_wrap=heading in {HEADINGS[0], HEADINGS[-1]}, overflow="fold")
+    headings = HEADINGS if width >= WIDE else NARROW_HEADINGS
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading in UNBROKEN, overflow="fold")
     for row in rows:
-        table.add_row(*cells(row))
+        table.add_row(*(cells(row) if width >= WIDE else _stacked(cells(row))))
     return table
 
 
@@ -126,6 +130,18 @@ def figures(rows: Sequence[Record], by: str) -> Table:
         times = [duration(row[key]) for key in ("p50_us", "p95_us", "p99_us", "own_p50_us")]
         table.add_row(Text(shown(row["name"] or "-")), *counts, *times)
     return table
+
+
+def _stacked(row: Sequence[Text]) -> tuple[Text, ...]:
+    when, server, what, status, decision, who, scopes, took, execution = row
+    over = Text("\n")
+    pairs = (
+        (Text("  ").join((when, took)), Text(execution.plain, "dim")),
+        (server, what),
+        (status, decision),
+        (who, scopes),
+    )
+    return tuple(over.join(pair) for pair in pairs)
 
 
 def _words(value: Any) -> str:

@@ -9,7 +9,7 @@ _AGO: Final = re.compile(r"(\d{1,6})([smhdw])")
 
 
 def parse_when(text: str, now: datetime) -> datetime:
-    """Read `15m`, `2h`, `7d` (ago), `today`, `yesterday`, or ISO 8601, in UTC where it has no offset; raise ValueError."""
+    """Read `15m`, `2h`, `7d` (ago), `today`, `yesterday`, or ISO 8601 (UTC without an offset); raise ValueError."""
     if _AGO.fullmatch(text.strip()):
         return now - parse_span(text)
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

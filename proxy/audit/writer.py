@@ -2,7 +2,7 @@
 
 write_* ─▶ line ─▶ flusher: link into the chain ─▶ one COPY, one commit ─▶ release every waiter
 
-While the store is away intents fail at once; rows of what was forwarded wait, up to `patience_s`, and are owed after that.
+While the store is away intents fail at once; rows of what was forwarded wait up to `patience_s`, then they are owed.
 """
 
 import asyncio

@@ -39,8 +39,8 @@ def short(context: Context) -> Iterator[Finding]:
 
 def _too_short(context: Context, pointer: Pointer, reference: str, needed: int) -> Iterator[Finding]:
     secret = context.secret(reference)
-    if isinstance(secret, Secret) and len(secret) < needed:
-        yield Finding(pointer, f"the key has {len(secret)} bytes; {needed} or more are needed")
+    if isinstance(secret, Secret) and secret.size_bytes < needed:
+        yield Finding(pointer, f"the key has {secret.size_bytes} bytes; {needed} or more are needed")
 
 
 def shared_reference(context: Context) -> Iterator[Finding]:

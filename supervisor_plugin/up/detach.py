@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from supervisor_plugin.up.claim import holder
-from supervisor_plugin.up.errors import UpError
+from supervisor_plugin.up.claim import already_up, holder
+from supervisor_plugin.up.errors import AlreadyUpError, UpError
 from supervisor_plugin.up.run import ready_file
 
 LOG = "up.log"
@@ -21,6 +21,8 @@ STOP_LIMIT_S = 180.0
 def detach(arguments: Sequence[str], state: Path, stream: TextIO) -> str:
     """Start `postern up` with these arguments behind us and return its greeting; raises UpError if it gives up."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if (pid := holder(state)) is not None:
+        raise AlreadyUpError(already_up(state, pid))
     log = state / LOG
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     command = [sys.executable, "-P", "-m", "registry.cli", "up", *arguments]

@@ -1,6 +1,6 @@
 """Virtual environments from hashed lock files, made once and kept while lock file and Python stay the same.
 
-Standard library only: `scripts/up` and `scripts/test` run this module before anything is installed
+Standard library only, as what it imports: `scripts/up` and `scripts/test` run this module before anything is installed
 (`python -m supervisor_plugin.up.install .venv requirements/dev.txt --project .`), and `postern up --demo` uses it for
 the environments of the demo servers. The index settings of the machine (pip.conf, PIP_*) are pip's business and stay
 untouched.
@@ -8,7 +8,6 @@ untouched.
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
 import os
@@ -20,6 +19,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from registry.database.locks import takes
 
 Progress = Callable[[str, int, int], None]
 """Called with what happens now, how many packages are done, and how many there are."""
@@ -193,16 +194,8 @@ async def _locked(directory: Path) -> AsyncGenerator[None]:
     # The directory itself is the lock: it stays when its content is cleared, and no file is left beside it.
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        while not _takes(descriptor):  # noqa: ASYNC110 - another process holds it
+        while not takes(descriptor):  # noqa: ASYNC110 - another process holds it
             await asyncio.sleep(POLL_S)
         yield
     finally:
         os.close(descriptor)
-
-
-def _takes(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

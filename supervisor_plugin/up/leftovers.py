@@ -6,11 +6,11 @@ fleet's mark in their environment.
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
 
+from registry.database.locks import opened, takes
 from supervisor_plugin.config import LISTENER
 from supervisor_plugin.paths import Paths
 from supervisor_plugin.processes import (
@@ -116,18 +116,10 @@ async def _until(is_so: Callable[[], bool], limit_s: float, hurry: Callable[[], 
 
 def _listener_cleans(paths: Paths) -> bool:
     """Say whether a listener still holds its lock: after supervisord's death it ends servers and finishes rows."""
-    try:
-        descriptor = os.open(paths.lock, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    if not paths.lock.exists():
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
+    with opened(paths.lock) as descriptor:
+        return not takes(descriptor)
 
 
 def _instance(paths: Paths) -> str | None:

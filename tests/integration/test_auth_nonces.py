@@ -32,9 +32,7 @@ async def test_a_signature_passes_one_replica_and_no_other(database):
     pools = [await create_pool(database.dsn("postern_proxy")) for _ in range(2)]
     try:
         found = trusting()
-        doors = [
-            ServerAuth.build(found, found.servers["notes"], Literal(), PostgresNonces(pool)) for pool in pools
-        ]
+        doors = [ServerAuth.build(found, found.servers["notes"], Literal(), PostgresNonces(pool)) for pool in pools]
         call = Outgoing("POST", "/notes/mcp", AUDIENCE, "alice", (), b"{}")
         request = present(call, Signer.hmac("sso-1", PROXY_SECRET.encode()).postern(call, NOW, new_nonce()))
         answers = await asyncio.gather(*(door.authenticate(request.headers, NOW, request) for door in doors))

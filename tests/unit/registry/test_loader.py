@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_variables_may_be_written_short(tmp_path):
 
 
 def test_a_variable_that_is_not_text_is_reported_at_its_value(tmp_path):
-    assert places(loaded(tmp_path, "version: 1\nservers: {a: {env: {PORT: 80}}}\n")) == [("SCHEMA-TYPE", 2, 29)]
+    assert places(loaded(tmp_path, "version: 1\nservers: {a: {env: {PORT: 80}}}\n")) == [("SCHEMA-TYPE", 2, 27)]
 
 
 def test_paths_start_at_the_root_files_directory(tmp_path):
@@ -128,9 +129,9 @@ def test_an_included_file_is_a_mapping(tmp_path, text: str):
     assert places(loaded(tmp_path, "version: 1\ninclude: [servers/a.yaml]\n")) == [("SCHEMA-TYPE", 1, 1)]
 
 
-@pytest.mark.parametrize("pattern", ["/etc/*.yaml", "../x.yaml", "a/../../x.yaml", "**", "*/x.yaml", "servers/", "''"])
+@pytest.mark.parametrize("pattern", ["/etc/*.yaml", "../x.yaml", "a/../../x.yaml", "**", "*/x.yaml", "servers/", ""])
 def test_a_pattern_does_not_leave_the_directory_or_roam_in_it(tmp_path, pattern: str):
-    assert places(loaded(tmp_path, f"version: 1\ninclude: [{pattern}]\n")) == [("INCLUDE-PATTERN", 2, 11)]
+    assert places(loaded(tmp_path, f"version: 1\ninclude: ['{pattern}']\n")) == [("INCLUDE-PATTERN", 2, 11)]
 
 
 @pytest.mark.parametrize("value", ["5", "{a: b}", "[1]", "[[x]]"])
@@ -141,7 +142,7 @@ def test_include_is_a_list_of_texts(tmp_path, value: str):
 def test_an_unreadable_include_is_reported_where_it_is_included(tmp_path):
     (tmp_path / "servers").mkdir()
     (tmp_path / "servers/a.yaml").symlink_to("nowhere.yaml")
-    assert places(loaded(tmp_path, "version: 1\ninclude: [servers/a.yaml]\n")) == [("FILE-UNREADABLE", 2, 11)]
+    assert places(loaded(tmp_path, "version: 1\ninclude: [servers/*.yaml]\n")) == [("FILE-UNREADABLE", 2, 11)]
 
 
 def test_a_missing_root_file_is_a_finding(tmp_path):
@@ -150,8 +151,8 @@ def test_a_missing_root_file_is_a_finding(tmp_path):
     assert found.draft is None
 
 
-@pytest.mark.parametrize("make", [lambda path: path.mkdir(), os.mkfifo], ids=["directory", "pipe"])
-def test_what_is_not_a_regular_file_is_not_waited_for(tmp_path, make):
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["directory", "pipe"])
+def test_what_is_not_a_regular_file_is_not_waited_for(tmp_path, make: Callable[[Path], None]):
     path = tmp_path / "postern.yaml"
     make(path)
     assert places(load(path)) == [("FILE-UNREADABLE", 1, 1)]

