@@ -26,6 +26,7 @@ from registry.secrets import SecretError, SecretReader
 
 EXIT_DENIED = 1
 NOBODY = "somebody"
+STDIN = "-"
 What = Literal["tool", "prompt", "resource"]
 _ASKED: dict[What, tuple[str, str]] = {
     "tool": ("tools/call", "name"),
@@ -36,7 +37,7 @@ _ASKED: dict[What, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """May this caller use that?"""
+    """Whether this caller may use that."""
 
     what: What
     name: str
@@ -52,9 +53,8 @@ def answer(fleet: Fleet, server: Server, question: Question) -> tuple[dict[str, 
     params = {key: question.name}
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     policy = Policy.build(fleet, server)
-    decision = policy.decide(
-        question.identity, "POST", Envelope(EnvelopeKind.REQUEST, 1, method, params, message), Era.MODERN
-    )
+    envelope = Envelope(EnvelopeKind.REQUEST, 1, method, params, message)
+    decision = policy.decide(question.identity, "POST", envelope, Era.MODERN)
     outcome = {"decision": decision.code, "reason": decision.reason}
     if not decision.allowed:
         outcome = _outcome(policy.refusal(decision, Era.MODERN))
@@ -76,7 +76,8 @@ def _caller(identity: Identity, decision: Decision) -> dict[str, object]:
 
 
 def _scopes(decision: Decision) -> dict[str, object]:
-    return {"required": decision.required, "held": decision.held, "matched": decision.matched}
+    scopes = {"required": decision.required, "held": decision.held, "matched": decision.matched}
+    return {name: " ".join(found) or "none" for name, found in scopes.items()}
 
 
 def as_agent(fleet: Fleet, name: str | None, scopes: frozenset[str], server: Server) -> Authenticated:
@@ -122,29 +123,42 @@ def command(
     registry: str | None,
 ) -> None:
     """Say what the proxy would decide about a call, and why: exit 0 if it would let it through, 1 if not."""
-    asked: list[tuple[What, str | None]] = [("tool", tool), ("prompt", prompt), ("resource", resource)]
-    named = [(what, name) for what, name in asked if name is not None]
-    if len(named) != 1:
-        raise click.UsageError("name one of --tool, --prompt and --resource")
+    what, name = _one_of(tool, prompt, resource)
     if anonymous + (token is not None) + (scope is not None or agent is not None) > 1:
         raise click.UsageError("--token, --anonymous, and --scope with --agent exclude each other")
     path, result = gate_or_exit(registry)
     if result.fleet is None:  # the gate has said why and left
         return
+    fleet = result.fleet
     try:
-        server = find_server(result.fleet, server_name)
-        credential = sys.stdin.read().strip() if token == "-" else token
-        if anonymous or credential is not None:
-            secrets = SecretReader(path.absolute().parent, os.environ)
-            identity = present(ServerAuth.build(result.fleet, server, secrets), credential)
+        server = find_server(fleet, server_name)
+        if anonymous or token is not None:
+            door = ServerAuth.build(fleet, server, SecretReader(path.absolute().parent, os.environ))
+            identity = present(door, sys.stdin.read().strip() if token == STDIN else token)
         else:
-            identity = as_agent(result.fleet, agent, parse_scopes(scope or "") or frozenset(), server)
+            identity = as_agent(fleet, agent, read_scopes(scope), server)
     except (ValueError, SecretError) as error:
         raise click.ClickException(str(error)) from None
-    found, is_allowed = answer(result.fleet, server, Question(*named[0], identity))
+    found, is_allowed = answer(fleet, server, Question(what, name, identity))
     click.echo(msgspec.json.encode(found).decode() if as_json else render(found, is_allowed=is_allowed))
     if not is_allowed:
         sys.exit(EXIT_DENIED)
+
+
+def _one_of(tool: str | None, prompt: str | None, resource: str | None) -> tuple[What, str]:
+    asked: list[tuple[What, str | None]] = [("tool", tool), ("prompt", prompt), ("resource", resource)]
+    named: list[tuple[What, str]] = [(what, name) for what, name in asked if name is not None]
+    if len(named) != 1:
+        raise click.UsageError("name one of --tool, --prompt and --resource")
+    return named[0]
+
+
+def read_scopes(text: str | None) -> frozenset[str]:
+    """Return the scopes of an option. Raises `CannotIssueError`."""
+    scopes = parse_scopes(text or "")
+    if scopes is None:
+        raise CannotIssueError(f"{text!r} are not scopes")
+    return scopes
 
 
 def present(door: ServerAuth, credential: str | None) -> Identity | Refusal:
@@ -158,6 +172,5 @@ def render(found: dict[str, object], *, is_allowed: bool) -> str:
     lines = [f"{'allowed' if is_allowed else 'denied'}: {found['reason']}"]
     for name, value in found.items():
         if name != "reason" and value is not None:
-            shown = " ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
-            lines.append(f"  {name:<14} {shown}")
+            lines.append(f"  {name:<16} {value}")
     return "\n".join(lines)

@@ -41,6 +41,7 @@ class Controller:
         self._slots = asyncio.Semaphore(STARTS_AT_ONCE)
         self._starts: set[asyncio.Task[None]] = set()
         self._look_wanted = asyncio.Event()
+        ledger.when_connected = self.look_soon
         self._has_seen_records = self._was_connected = False
 
     # Boot and reconciliation

@@ -94,6 +94,7 @@ class Ledger:
         self._connection: Connection | None = None
         self._locked: set[str] = set()
         self.trouble = "not connected yet"
+        self.when_connected: Callable[[], None] = lambda: None
 
     @property
     def is_connected(self) -> bool:
@@ -218,6 +219,7 @@ class Ledger:
         connection.add_termination_listener(lambda _connection: self._changed.set())
         self._connection, self.trouble = connection, ""
         self._connected.set()
+        self.when_connected()
 
     async def _write_all(self) -> None:
         while self._connection is not None and not self._connection.is_closed():

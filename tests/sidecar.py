@@ -134,7 +134,7 @@ class Sidecar:
             "servers": self.servers,
             **{key: value for key, value in self.registry.items() if key != "proxy"},
         }
-        self.file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        self.file.write_text(yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False), encoding="utf-8")
 
     def environment(self) -> dict[str, str]:
         """Return what every process of the sidecar is told."""

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from proxy.bridge.exchange import Exchange
-from proxy.bridge.headers import RequestHeaders, is_modern
 from proxy.bridge.legacy import LegacyEndpoint
 from proxy.bridge.modern import ModernEndpoint
 from proxy.bridge.replies import Failure, Receive, Send
 from proxy.errors import FORBIDDEN, INVALID_REQUEST
+from proxy.wire.era import Era
 
-TOKEN_HEADER: Final = "x-postern-bridge"  # noqa: S105 - a name, not a secret
+TOKEN_HEADER: Final = b"x-postern-bridge"
 _FORBIDDEN: Final = Failure(403, FORBIDDEN, "only the proxy may call this server")
 _NOT_FOUND: Final = Failure(404, INVALID_REQUEST, "no such path")
 _BAD_HOST: Final = Failure(421, INVALID_REQUEST, "Host is not a loopback address")
@@ -82,24 +82,43 @@ class App:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"only http, not {scope['type']}")
-        headers = RequestHeaders(cast("list[tuple[bytes, bytes]]", scope["headers"]))
+        headers = cast("list[tuple[bytes, bytes]]", scope["headers"])
         exchange = Exchange(cast("str", scope["method"]), headers, receive, send, self._cap_bytes)
-        failure = self._refuse(cast("str", scope["path"]), headers)
+        failure = self._refuse(cast("str", scope["path"]), exchange)
         if failure is not None:
             await exchange.refuse(failure)
-        elif is_modern(headers):
-            await self._modern.answer(exchange)
+        elif exchange.method == "POST":
+            await self._post(exchange)
+        else:
+            await self._answer_other_methods(exchange)
+
+    async def _post(self, exchange: Exchange) -> None:
+        envelope = await exchange.read_envelope()
+        found = None if envelope is None else await exchange.find_era(envelope)
+        if envelope is None or found is None:
+            return
+        if found.era is Era.MODERN:
+            await self._modern.post(exchange, envelope, found.version or "")
+        else:
+            await self._legacy.post(exchange, envelope)
+
+    async def _answer_other_methods(self, exchange: Exchange) -> None:
+        found = await exchange.find_era(None)
+        if found is None:
+            return
+        if found.era is Era.MODERN:
+            await self._modern.refuse_other_methods(exchange)
         else:
             await self._legacy.answer(exchange)
 
-    def _refuse(self, path: str, headers: RequestHeaders) -> Failure | None:
-        if not self._token.matches(headers.lines(TOKEN_HEADER)):
+    def _refuse(self, path: str, exchange: Exchange) -> Failure | None:
+        if not self._token.matches(exchange.values(TOKEN_HEADER)):
             return _FORBIDDEN
         if path != self._path:
             return _NOT_FOUND
-        hosts, origins = headers.lines("host"), headers.lines("origin")
+        hosts = exchange.values(b"host")
         if len(hosts) != 1 or not _LOOPBACK.fullmatch(hosts[0]):
             return _BAD_HOST
-        if any(not _LOOPBACK_ORIGIN.fullmatch(origin) for origin in origins):
+        if any(not _LOOPBACK_ORIGIN.fullmatch(origin) for origin in exchange.values(b"origin")):
             return _BAD_ORIGIN
         return None

@@ -5,7 +5,7 @@ from typing import Final, cast
 
 from proxy.bridge.frames import JsonObject
 from proxy.bridge.link import Link, ask
-from proxy.bridge.parameters import Mirrored, mirrored_arguments
+from proxy.wire.params import ParamHeader, declared_params
 
 _FRESH_S: Final = 60.0
 _UNKNOWN_TOOL_PAUSE_S: Final = 5.0
@@ -20,12 +20,12 @@ class Catalogue:
     """
 
     def __init__(self) -> None:
-        self._tools: dict[str, tuple[Mirrored, ...]] = {}
+        self._tools: dict[str, tuple[ParamHeader, ...]] = {}
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
 
-    async def wanted(self, link: Link, tool: str, meta: JsonObject) -> tuple[Mirrored, ...]:
-        """Return the arguments of a tool that must be mirrored."""
+    async def declared(self, link: Link, tool: str, meta: JsonObject) -> tuple[ParamHeader, ...]:
+        """The arguments of a tool that must be mirrored in headers."""
         async with self._asking:
             now = asyncio.get_running_loop().time()
             age_s = now - self._asked_at
@@ -35,9 +35,9 @@ class Catalogue:
         return self._tools.get(tool, ())
 
 
-async def _list_tools(link: Link, meta: JsonObject) -> dict[str, tuple[Mirrored, ...]]:
+async def _list_tools(link: Link, meta: JsonObject) -> dict[str, tuple[ParamHeader, ...]]:
     own_meta = {key: value for key, value in meta.items() if key != "progressToken"}
-    tools: dict[str, tuple[Mirrored, ...]] = {}
+    tools: dict[str, tuple[ParamHeader, ...]] = {}
     params: JsonObject = {"_meta": own_meta}
     for _ in range(_MAX_PAGES):
         request: JsonObject = {"jsonrpc": "2.0", "id": "catalogue", "method": "tools/list", "params": params}
@@ -47,7 +47,7 @@ async def _list_tools(link: Link, meta: JsonObject) -> dict[str, tuple[Mirrored,
             break
         page = cast("JsonObject", result)
         for tool in _tools_of(page):
-            tools[cast("str", tool["name"])] = mirrored_arguments(tool.get("inputSchema"))
+            tools[cast("str", tool["name"])] = declared_params(tool.get("inputSchema"))
         cursor: object = page.get("nextCursor")
         if not isinstance(cursor, str):
             break

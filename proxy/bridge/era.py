@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
 from proxy.bridge.frames import JsonObject
-from proxy.bridge.headers import CAPABILITIES_KEY, LEGACY_VERSIONS, MODERN_VERSIONS, UNSUPPORTED_VERSION, VERSION_KEY
 from proxy.bridge.link import Link, ask
 from proxy.bridge.replies import Failure
+from proxy.wire.era import CAPABILITIES_KEY, LEGACY_VERSIONS, MODERN_VERSIONS, UNSUPPORTED_VERSION, VERSION_KEY
 
 _CLIENT_INFO: Final = {"name": "postern-bridge", "version": "1"}
 

@@ -1,9 +1,9 @@
 """One HTTP request, as the endpoints see it."""
 
+from collections.abc import Sequence
 from typing import Final
 
-from proxy.bridge.frames import FrameError, JsonObject, RequestId, parse_message, readable_id
-from proxy.bridge.headers import RequestHeaders
+from proxy.bridge.frames import RequestId
 from proxy.bridge.replies import (
     BodyTooLargeError,
     DisconnectedError,
@@ -15,17 +15,25 @@ from proxy.bridge.replies import (
     send_failure,
     send_json,
 )
-from proxy.errors import INVALID_REQUEST, PARSE_ERROR, TOO_LARGE
+from proxy.errors import INVALID_REQUEST, TOO_LARGE
+from proxy.wire.era import Classification, classify
+from proxy.wire.fault import WireFault
+from proxy.wire.jsonrpc import Envelope, parse_envelope
 
+# Deeper than the proxy allows by default: what it has accepted is not refused here.
+_MAX_DEPTH: Final = 512
 _NOT_ACCEPTABLE: Final = Failure(406, INVALID_REQUEST, "Accept must have application/json and text/event-stream")
-_NOT_JSON: Final = Failure(415, INVALID_REQUEST, "Content-Type must be application/json")
 _TOO_LARGE: Final = Failure(413, TOO_LARGE, "the request body is too large")
+_JSON_TYPES: Final = frozenset({b"*/*", b"application/*", b"application/json"})
+_EVENT_TYPES: Final = frozenset({b"*/*", b"text/*", b"text/event-stream"})
 
 
 class Exchange:
     """A request with its way to answer. Errors echo the request's id as soon as it is known."""
 
-    def __init__(self, method: str, headers: RequestHeaders, receive: Receive, send: Send, cap_bytes: int) -> None:
+    def __init__(
+        self, method: str, headers: Sequence[tuple[bytes, bytes]], receive: Receive, send: Send, cap_bytes: int
+    ) -> None:
         self.method = method
         self.headers = headers
         self.receive = receive
@@ -33,24 +41,35 @@ class Exchange:
         self._cap_bytes = cap_bytes
         self._request_id: RequestId | None = None
 
-    async def read_message(self) -> JsonObject | None:
-        """Return the body as one JSON object; None when it was refused, or the client left."""
-        failure = _refuse_media_types(self.headers)
-        if failure is not None:
-            await self.refuse(failure)
+    def values(self, name: bytes) -> list[str]:
+        """Every value of a header (name in lower case), without the white space that httptools leaves at its end."""
+        return [value.strip(b" \t").decode("latin-1") for known, value in self.headers if known == name]
+
+    async def read_envelope(self) -> Envelope | None:
+        """The message in the body; None when it was refused, or the client left."""
+        if not self.accepts(_JSON_TYPES) or not self.accepts_events():
+            await self.refuse(_NOT_ACCEPTABLE)
             return None
         try:
-            message = parse_message(await read_body(self.receive, self._cap_bytes))
+            envelope = parse_envelope(await read_body(self.receive, self._cap_bytes), max_depth=_MAX_DEPTH)
         except DisconnectedError:
             return None
         except BodyTooLargeError:
             await self.refuse(_TOO_LARGE)
             return None
-        except FrameError as error:
-            await self.refuse(Failure(400, PARSE_ERROR, f"Parse error: {error}"))
+        self._request_id = envelope.id
+        if isinstance(envelope, WireFault):
+            await self.refuse(failure_of(envelope))
             return None
-        self._request_id = readable_id(message)
-        return message
+        return envelope
+
+    async def find_era(self, envelope: Envelope | None) -> Classification | None:
+        """Which era the request is of; None when it was refused."""
+        found = classify(self.headers, envelope)
+        if isinstance(found, WireFault):
+            await self.refuse(failure_of(found))
+            return None
+        return found
 
     async def refuse(self, failure: Failure) -> None:
         await send_failure(self.send, failure, self._request_id)
@@ -60,19 +79,13 @@ class Exchange:
         await send_json(self.send, status, b"", headers)
 
     def accepts_events(self) -> bool:
-        return bool(_media_types(self.headers) & {"*/*", "text/*", "text/event-stream"})
+        return self.accepts(_EVENT_TYPES)
+
+    def accepts(self, types: frozenset[bytes]) -> bool:
+        """Whether the Accept header has one of these."""
+        offered = b",".join(value for name, value in self.headers if name == b"accept").split(b",")
+        return any(one.partition(b";")[0].strip().lower() in types for one in offered)
 
 
-def _media_types(headers: RequestHeaders) -> set[str]:
-    offered = ",".join(headers.lines("accept")).split(",")
-    return {one.partition(";")[0].strip().lower() for one in offered}
-
-
-def _refuse_media_types(headers: RequestHeaders) -> Failure | None:
-    accepted = _media_types(headers)
-    if not accepted & {"*/*", "application/*", "application/json"}:
-        return _NOT_ACCEPTABLE
-    if not accepted & {"*/*", "text/*", "text/event-stream"}:
-        return _NOT_ACCEPTABLE
-    content_type = (headers.get("content-type") or "").partition(";")[0].strip().lower()
-    return None if content_type == "application/json" else _NOT_JSON
+def failure_of(fault: WireFault) -> Failure:
+    return Failure(fault.status, fault.jsonrpc_code, fault.message, fault.data)

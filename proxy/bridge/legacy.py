@@ -3,28 +3,26 @@
 import asyncio
 from typing import Final
 
-from proxy.bridge.exchange import Exchange
-from proxy.bridge.frames import JsonObject, Kind, kind_of, render_message
-from proxy.bridge.headers import VERSION_KEY, envelope_of
+from proxy.bridge.exchange import Exchange, failure_of
+from proxy.bridge.frames import JsonObject, render_message
 from proxy.bridge.link import EXITED, ask
 from proxy.bridge.modern import PRINCIPAL_HEADER
 from proxy.bridge.replies import Answer, Answering, Failure, send_json, wait_for_disconnect
 from proxy.bridge.residents import SILENT
 from proxy.bridge.sessions import ENDED, Session, Sessions
 from proxy.bridge.stream import parse_event_id
-from proxy.errors import HEADER_MISMATCH, INVALID_REQUEST
+from proxy.errors import INVALID_REQUEST
+from proxy.wire.era import Era
+from proxy.wire.headers import check_headers
+from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 
-SESSION_HEADER: Final = "mcp-session-id"
+SESSION_HEADER: Final = b"mcp-session-id"
 _PRIMED_SINCE: Final = "2025-11-25"
 _PING_S: Final = 15.0
 _METHODS: Final = Failure(405, INVALID_REQUEST, "only GET, POST, DELETE", headers=((b"allow", b"GET, POST, DELETE"),))
 _NO_SESSION: Final = Failure(400, INVALID_REQUEST, "Bad Request: Missing session ID")
-_NOT_A_MESSAGE: Final = Failure(400, INVALID_REQUEST, "the body must be one JSON-RPC message")
 _NO_EVENTS: Final = Failure(406, INVALID_REQUEST, "Accept must have text/event-stream")
 _NO_EVENT: Final = Failure(400, INVALID_REQUEST, "Last-Event-ID names no event of this session")
-_SMUGGLED: Final = Failure(
-    400, HEADER_MISMATCH, "mcp-protocol-version header is missing or legacy, but params._meta names a version"
-)
 
 
 class LegacyEndpoint:
@@ -43,9 +41,8 @@ class LegacyEndpoint:
         self._poll_s = poll_s
 
     async def answer(self, exchange: Exchange) -> None:
+        """Answer whatever is not a POST."""
         match exchange.method:
-            case "POST":
-                await self._post(exchange)
             case "GET":
                 await self._get(exchange)
             case "DELETE":
@@ -53,38 +50,33 @@ class LegacyEndpoint:
             case _:
                 await exchange.refuse(_METHODS)
 
-    async def _post(self, exchange: Exchange) -> None:
-        message = await exchange.read_message()
-        if message is None:
-            return
-        kind = kind_of(message)
-        is_initialize = kind is Kind.REQUEST and message["method"] == "initialize"
-        if kind is None:
-            await exchange.refuse(_NOT_A_MESSAGE)
-        elif not is_initialize and VERSION_KEY in (envelope_of(message) or {}):
-            await exchange.refuse(_SMUGGLED)
-        elif is_initialize and not exchange.headers.lines(SESSION_HEADER):
-            await self._initialize(exchange, message)
+    async def post(self, exchange: Exchange, envelope: Envelope) -> None:
+        fault = check_headers(exchange.headers, envelope, Era.LEGACY)
+        is_initialize = envelope.kind is EnvelopeKind.REQUEST and envelope.method == "initialize"
+        if fault is not None:
+            await exchange.refuse(failure_of(fault))
+        elif is_initialize and not exchange.values(SESSION_HEADER):
+            await self._initialize(exchange, envelope.message)
         else:
-            await self._pass_on(exchange, message, kind)
+            await self._pass_on(exchange, envelope)
 
-    async def _pass_on(self, exchange: Exchange, message: JsonObject, kind: Kind) -> None:
+    async def _pass_on(self, exchange: Exchange, envelope: Envelope) -> None:
         session = self._session(exchange)
         if isinstance(session, Failure):
             await exchange.refuse(session)
             return
-        match kind:
-            case Kind.REQUEST:
-                await self._call(exchange, session, message)
-            case Kind.NOTIFICATION:
-                session.take_notification(message)
+        match envelope.kind:
+            case EnvelopeKind.REQUEST:
+                await self._call(exchange, session, envelope.message)
+            case EnvelopeKind.NOTIFICATION:
+                session.take_notification(envelope.message)
                 await exchange.accept()
-            case Kind.RESPONSE:
-                session.take_answer(message)
+            case EnvelopeKind.RESPONSE:
+                session.take_answer(envelope.message)
                 await exchange.accept()
 
     async def _initialize(self, exchange: Exchange, message: JsonObject) -> None:
-        session = await self._sessions.open(exchange.headers.get(PRINCIPAL_HEADER))
+        session = await self._sessions.open(exchange.values(PRINCIPAL_HEADER))
         if isinstance(session, Failure):
             await exchange.refuse(session)
             return
@@ -127,8 +119,8 @@ class LegacyEndpoint:
         if failure is not None or isinstance(session, Failure):
             await exchange.refuse(failure or _NO_EVENTS)
             return
-        last_event = exchange.headers.get("last-event-id")
-        position = parse_event_id(last_event) if last_event else (session.standing.name, session.standing.read_through)
+        last = exchange.values(b"last-event-id")
+        position = parse_event_id(last[0]) if last else (session.standing.name, session.standing.read_through)
         stream = session.stream(position[0]) if position else None
         if stream is None or position is None:
             await exchange.refuse(_NO_EVENT)
@@ -145,10 +137,10 @@ class LegacyEndpoint:
         await exchange.accept(status=200)
 
     def _session(self, exchange: Exchange) -> Session | Failure:
-        ids = exchange.headers.lines(SESSION_HEADER)
+        ids = exchange.values(SESSION_HEADER)
         if len(ids) != 1:
             return _NO_SESSION
-        return self._sessions.find(ids[0], exchange.headers.get(PRINCIPAL_HEADER)) or ENDED
+        return self._sessions.find(ids[0], exchange.values(PRINCIPAL_HEADER)) or ENDED
 
     def _manner(self, session: Session, poll_s: float | None) -> Answering:
         is_primed = session.version >= _PRIMED_SINCE
@@ -163,4 +155,4 @@ class LegacyEndpoint:
 
 
 def _session_header(session: Session) -> tuple[tuple[bytes, bytes], ...]:
-    return ((SESSION_HEADER.encode(), session.id.encode()),)
+    return ((SESSION_HEADER, session.id.encode()),)

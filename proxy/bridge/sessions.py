@@ -2,18 +2,18 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from proxy.bridge.child import Spawner
 from proxy.bridge.frames import JsonObject, Kind, RequestId, error_message, render_message
-from proxy.bridge.headers import LEGACY_VERSIONS
 from proxy.bridge.link import Link
 from proxy.bridge.places import Places
 from proxy.bridge.replies import Failure
 from proxy.bridge.residents import CLOSING, FULL
 from proxy.bridge.stream import Stream
 from proxy.errors import BAD_GATEWAY, SESSION_UNKNOWN
+from proxy.wire.era import LEGACY_VERSIONS
 
 ENDED: Final = Failure(404, SESSION_UNKNOWN, "Session not found: it has ended, initialize again")
 _CANCELLED: Final = -32800
@@ -33,9 +33,9 @@ _STANDING_METHODS: Final = frozenset(
 
 
 class Session:
-    """One client and its child. `principal` is who opened it; the session is nobody else's."""
+    """One client and its child. `principal` is the header lines of who opened it; the session is nobody else's."""
 
-    def __init__(self, principal: str | None, place: Places, on_over: Callable[["Session"], None]) -> None:
+    def __init__(self, principal: Sequence[str], place: Places, on_over: Callable[["Session"], None]) -> None:
         self.id = secrets.token_urlsafe(24)
         self.principal = principal
         self.version = LEGACY_VERSIONS[0]
@@ -132,7 +132,7 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    async def open(self, principal: str | None) -> Session | Failure:
+    async def open(self, principal: Sequence[str]) -> Session | Failure:
         """Open a session with a fresh child that was not spoken to yet."""
         if self._is_closing:
             return CLOSING
@@ -147,7 +147,7 @@ class Sessions:
             return Failure(502, BAD_GATEWAY, f"the server process cannot be started: {error.strerror}")
         return session
 
-    def find(self, session_id: str, principal: str | None) -> Session | None:
+    def find(self, session_id: str, principal: Sequence[str]) -> Session | None:
         """Return the open session of this id, if it is the principal's."""
         session = self._sessions.get(session_id)
         is_usable = session is not None and session.is_open and session.principal == principal

@@ -14,7 +14,6 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.sidecar import MODERN, Sidecar, wait_for
-from tests.third_party import git_server, time_server  # noqa: F401
 
 SCOPES = {"time": ("time:use", "time:read"), "git": ("git:use", "git:read")}
 

@@ -104,9 +104,7 @@ def fused(fuse: Fuse) -> type[Runtime]:
 
     class FusedRuntime(Runtime):
         def make_executor(self) -> Executor:
-            executor = FusedExecutor(
-                FusedSink(self.audit, fuse), self.roads, self.sessions, self.fleet.audit
-            )
+            executor = FusedExecutor(FusedSink(self.audit, fuse), self.roads, self.sessions, self.fleet.audit)
             executor.fuse = fuse
             return executor
 

@@ -265,7 +265,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def run_all(works: Sequence[Callable[[], None]]) -> None:
+def run_all(works: Sequence[Callable[[], object]]) -> None:
     """Do several slow things at once."""
 
     async def together() -> None:

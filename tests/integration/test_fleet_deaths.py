@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,10 @@ def fleet(database: Database) -> Iterator[TestFleet]:
 
 def listener_of(fleet: TestFleet) -> int:
     return wait_for(fleet.listener_pid_of_lock, "the listener runs")
+
+
+def another_listener(fleet: TestFleet, former: int, limit_s: float = 15.0) -> None:
+    wait_for(lambda: fleet.listener_pid_of_lock() not in (None, former), "a new listener", limit_s)
 
 
 def awful_fleet(fleet: TestFleet) -> list[int]:
@@ -73,7 +78,7 @@ def test_a_killed_listener_comes_back_and_adopts_what_runs(fleet: TestFleet):
     before = {name: fleet.server(name)["pid"] for name in fleet.servers}
     listener = listener_of(fleet)
     kill(listener, signal.SIGKILL)
-    wait_for(lambda: (pid := fleet.listener_pid_of_lock()) not in (None, listener) and pid, "a new listener")
+    another_listener(fleet, listener)
     fleet.wait_all()
     assert {name: fleet.server(name)["pid"] for name in fleet.servers} == before
     fleet.is_exactly_declared()
@@ -99,9 +104,8 @@ def test_a_listener_killed_at_any_step_of_a_start_leaves_one_true_fleet(fleet: T
     fleet.wait_all()
     for delay_s in (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2):
         listener = listener_of(fleet)
-        run_all([lambda: fleet.ctl("fleet", "restart", "alpha") and None, lambda: kill_after(delay_s, listener)])
-        wait_for(lambda: (pid := fleet.listener_pid_of_lock()) not in (None, listener) and pid, "a new listener")
-        # The restart may have been asked for and cut off between its two halves: then the operator's word is to start.
+        run_all([partial(fleet.ctl, "fleet", "restart", "alpha"), partial(kill_after, delay_s, listener)])
+        another_listener(fleet, listener)
         fleet.wait("alpha", "running", 30.0)
         fleet.is_exactly_declared()
 
@@ -124,8 +128,7 @@ def test_a_hung_or_mad_listener_is_replaced_and_the_servers_notice_nothing(fleet
     for harm in (freeze, break_protocol):
         listener = listener_of(fleet)
         harm(listener)
-        wait_for(lambda: not is_running(listener), f"{harm.__name__}: it is killed", 25.0)
-        wait_for(lambda: fleet.listener_pid_of_lock() not in (None, listener), "a new listener")
+        another_listener(fleet, listener, 25.0)
         fleet.wait("alpha", "running", pid=pid)
     fleet.is_exactly_declared()
 
@@ -136,9 +139,9 @@ def freeze(listener: int) -> None:
 
 def break_protocol(listener: int) -> None:
     """Write into the pipe on which supervisord expects READY and RESULT only."""
-    log = os.readlink(f"/proc/{listener}/fd/2")
+    log = str(Path(f"/proc/{listener}/fd/2").readlink())
     for descriptor in Path(f"/proc/{listener}/fd").iterdir():
-        target = os.readlink(descriptor)
+        target = str(descriptor.readlink())
         flags = int(Path(f"/proc/{listener}/fdinfo/{descriptor.name}").read_text().split("flags:")[1].split()[0], 8)
         if target.startswith("pipe:") and target != log and flags & os.O_ACCMODE == os.O_WRONLY:
             descriptor.write_bytes(b"hello?\n")
@@ -150,15 +153,19 @@ def test_a_reload_of_supervisord_restarts_the_whole_fleet_cleanly(fleet: TestFle
     pids = awful_fleet(fleet)
     assert fleet.process is not None
     supervisord = fleet.process.pid
-    descriptors = len(os.listdir(f"/proc/{supervisord}/fd"))
+    descriptors = len(list(Path(f"/proc/{supervisord}/fd").iterdir()))
     for _ in range(2):
         fleet.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: not any(is_running(pid) for pid in pids), "the old processes end", 20.0)
+        wait_until_ended(pids)
         fleet.wait_all()
         fleet.is_exactly_declared()
         pids = [process.identity.pid for process in fleet.marked()]
-    assert abs(len(os.listdir(f"/proc/{supervisord}/fd")) - descriptors) <= 1
+    assert abs(len(list(Path(f"/proc/{supervisord}/fd").iterdir())) - descriptors) <= 1
     assert cpu_share(supervisord) < 0.2
+
+
+def wait_until_ended(pids: list[int]) -> None:
+    wait_for(lambda: not any(is_running(pid) for pid in pids), "the old processes end", 20.0)
 
 
 def cpu_share(pid: int) -> float:
@@ -229,7 +236,7 @@ def test_a_listener_that_dies_while_the_database_is_away_keeps_what_runs(private
         pid, listener = fleet.server("alpha")["pid"], listener_of(fleet)
         private_postgres.stop()
         kill(listener, signal.SIGKILL)
-        wait_for(lambda: fleet.listener_pid_of_lock() not in (None, listener), "a new listener")
+        another_listener(fleet, listener)
         fleet.wait("alpha", "running", pid=pid)
         private_postgres.start()
         fleet.wait_row("alpha", status="running", pid=pid)

@@ -119,8 +119,8 @@ BEGIN
     IF step NOT IN ('day', 'month') THEN
         RAISE EXCEPTION 'step must be day or month, got %', step USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF until > since + interval '1 year' OR until > clock_timestamp() + interval '1 year' THEN
-        RAISE EXCEPTION 'at most one year of partitions at once' USING ERRCODE = 'invalid_parameter_value';
+    IF since < clock_timestamp() - interval '1 year' OR until > clock_timestamp() + interval '1 year' THEN
+        RAISE EXCEPTION 'at most one year back and one ahead' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF NOT pg_try_advisory_xact_lock(hashtextextended('postern audit partitions', 0)) THEN
         RETURN 0;
