@@ -8,7 +8,6 @@ from typing import Protocol
 from proxy import errors
 from proxy.answers import encode, execution_header, refusal_body, refusal_headers, refusal_message
 from proxy.audit.record import Outcome, Payload, Status
-from proxy.audit.redact import snapshot
 from proxy.call import Call
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Header
@@ -57,8 +56,6 @@ class Upstream(Protocol):
 
 class Office(Protocol):
     """What an execution needs of the executor: the road, the record, the sessions."""
-
-    payload_bytes: int
 
     def upstream(self, call: Call) -> Upstream: ...
     def credentials(self, call: Call) -> Sequence[Header]: ...
@@ -347,8 +344,7 @@ class Execution:
         return (perf_counter_ns() - self._sent_ns) // 1000 if self._sent_ns else None
 
     def _snapshot(self, message: dict[str, object], whole: bytes) -> Payload:
-        shown = message.get("result", message.get("error"))
-        return snapshot(shown, whole, self._route.redact_output(self._call), self._office.payload_bytes)
+        return self._route.snapshot_output(self._call, message, whole)
 
 
 def _nothing() -> None:

@@ -53,7 +53,6 @@ class Executor:
         self._rebuilder = Rebuilder(sessions)
         self._settings = settings
         self._floods = Floods(settings.refusals_per_source, settings.refusals_window_s, self._record_shared)
-        self.payload_bytes = settings.payload_bytes
         self.in_flight = 0
 
     async def refuse(self, exchange: Exchange, call: Call, refusal: Refusal) -> None:

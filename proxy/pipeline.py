@@ -10,7 +10,6 @@ from time import time
 from typing import Protocol
 
 from proxy import errors
-from proxy.audit.redact import snapshot
 from proxy.auth.assertion import Presented
 from proxy.auth.credential import query_has_token
 from proxy.call import Call
@@ -145,7 +144,7 @@ async def _read(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
             call.echo_id = envelope.id
             return _refusal_of(envelope)
         call.envelope = envelope
-        call.input = snapshot(envelope.params, body, route.redact_input(call), route.payload_bytes)
+        call.input = route.snapshot_input(call, body)
     return _understand(call)
 
 

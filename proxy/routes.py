@@ -1,12 +1,17 @@
 """What the pipeline needs to know of each server, compiled once from the registry."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from proxy.audit.detector import MASK
+from proxy.audit.record import Payload
+from proxy.audit.redact import snapshot
 from proxy.auth.bearer import ServerAuth
 from proxy.authorize import Policy
 from proxy.call import Call
 from proxy.upstream.target import UpstreamLimits
-from registry.models import Server
+from registry.models import RedactRule, Server
+
+_NOTHING = RedactRule()
 
 
 @dataclass(slots=True)
@@ -26,6 +31,7 @@ class Route:
     policy: Policy
     payload_bytes: int
     stream_limits: UpstreamLimits
+    hidden: tuple[str, ...] = field(default=(), repr=False)
     load: Load = field(default_factory=Load)
 
     def total_s(self, call: Call) -> float | None:
@@ -36,12 +42,27 @@ class Route:
         declared = self.server.tools.get(tool) if tool is not None else None
         return declared.timeout_s if declared and declared.timeout_s else self.server.timeouts.total_s
 
-    def redact_input(self, call: Call) -> tuple[str, ...]:
-        """JSON pointers into the arguments that no row may hold."""
-        declared = self.server.tools.get(call.target() or "") if call.is_tool_call else None
-        return declared.redact.input if declared else ()
+    def snapshot_input(self, call: Call, body: bytes) -> Payload:
+        """What the row keeps of a request."""
+        rules = self._rules(call)
+        shown = call.envelope.params if call.envelope is not None else None
+        return self._hide(snapshot(shown, body, rules.input, self.payload_bytes))
 
-    def redact_output(self, call: Call) -> tuple[str, ...]:
-        """JSON pointers into the result that no row may hold."""
+    def snapshot_output(self, call: Call, message: dict[str, object], whole: bytes) -> Payload:
+        """What the row keeps of an answer."""
+        rules = self._rules(call)
+        shown = message.get("result", message.get("error"))
+        return self._hide(snapshot(shown, whole, rules.output, self.payload_bytes))
+
+    def _rules(self, call: Call) -> RedactRule:
         declared = self.server.tools.get(call.target() or "") if call.is_tool_call else None
-        return declared.redact.output if declared else ()
+        return declared.redact if declared else _NOTHING
+
+    def _hide(self, payload: Payload) -> Payload:
+        """Our own credentials for the server are in no row, even if the server repeats them."""
+        text = payload.text
+        if text is None or not any(secret in text for secret in self.hidden):
+            return payload
+        for secret in self.hidden:
+            text = text.replace(secret, MASK)
+        return replace(payload, text=text)

@@ -1,6 +1,7 @@
 """One worker's parts, wired: opened from settings and a fleet, changed by a reload, closed in order."""
 
 import asyncio
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -121,7 +122,15 @@ class Runtime:
         auth = ServerAuth.build(fleet, server, self._secrets, self._nonces)
         policy = Policy.build(fleet, server)
         stream_limits = replace(limits_of(server), total_s=None, idle_s=math.inf)
-        return Route(server, fleet.audience(server), auth, policy, fleet.audit.payload_bytes, stream_limits)
+        return Route(
+            server=server,
+            audience=fleet.audience(server),
+            auth=auth,
+            policy=policy,
+            payload_bytes=fleet.audit.payload_bytes,
+            stream_limits=stream_limits,
+            hidden=tuple(json.dumps(self._secrets.reveal(header.value))[1:-1] for header in server.headers),
+        )
 
     async def _close_roads(self) -> None:
         for road in self.roads.values():

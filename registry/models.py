@@ -238,10 +238,7 @@ class Agent(Model):
 
 
 class Permissions(Model):
-    """`ladder`: each rung implies every later one. `implies`: scope families (SPEC R6).
-
-    `scopes`: all that the issuers ever grant; if given, a required scope that none of them satisfies is a finding.
-    """
+    """`ladder`: each rung implies the later ones. `implies`: scope families. `scopes`: all that issuers ever grant."""
 
     ladder: Strings = ()
     scopes: Strings = ()

@@ -13,9 +13,9 @@ import click
 
 from registry.check_cli import EXIT_FINDINGS, gate_or_exit, registry_file
 from registry.gate import check
-from registry.key_rotation import MAX_OVERLAP, RotationError, plan_rotation, write_text
+from registry.key_rotation import MAX_OVERLAP, Rotation, RotationError, plan_rotation, write_text
 from registry.loader import load
-from registry.models import Key
+from registry.models import Key, Server
 from registry.problems import render_text
 from registry.registry_cli import columns
 from registry.secret_store import EncryptedStore, new_key
@@ -92,21 +92,26 @@ def rotate(server: str, hours: float, reference: str | None, dry_run: bool, file
         sys.exit(EXIT_FINDINGS)
     now = datetime.now(UTC)
     kid = f"{now:%Y%m%d}-{randomness.token_hex(4)}"
-    name = f"{server}-{kid}"
+    new = Key(kid=kid, secret=reference or f"store:{server}-{kid}")
     with _errors_shown():
-        new = Key(kid=kid, secret=reference or f"store:{name}")
-        layout = load(path).layout
-        newline = _newline(Path(layout.source(("servers", server)).file))
-        rotation = plan_rotation(layout, declared, new, now=now, overlap=timedelta(hours=hours), newline=newline)
+        rotation = _planned(path, declared, new, now, timedelta(hours=hours))
         if dry_run:
             click.echo(rotation.text, nl=False)
             return
         if reference is None:
             value = base64.urlsafe_b64encode(randomness.token_bytes(KEY_BYTES))
-            _store(file).put(name, Secret(value), now=now)
+            _store(file).put(new.secret.removeprefix("store:"), Secret(value), now=now)
         _write_checked(path, rotation.file, rotation.text)
     click.echo(f"servers.{server}: new key {kid} at {new.secret}; the old ones end at {rotation.ends}")
     click.echo("It is in force with the next reload; sign new tokens with it.")
+
+
+def _planned(path: Path, server: Server, new: Key, now: datetime, overlap: timedelta) -> Rotation:
+    if any(new.secret == old.secret for old in server.oauth.keys):
+        raise RotationError(f"{new.secret} already is a key of servers.{server.name}")
+    layout = load(path).layout
+    newline = _newline(Path(layout.source(("servers", server.name)).file))
+    return plan_rotation(layout, server, new, now=now, overlap=overlap, newline=newline)
 
 
 def _write_checked(root: Path, edited: Path, text: str) -> None:

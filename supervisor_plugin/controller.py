@@ -48,6 +48,7 @@ class Controller:
 
     async def boot(self) -> None:
         """Open the gate once the registry passes; then make what runs what is declared."""
+        told = None
         while True:
             try:
                 await self._boot_once()
@@ -57,7 +58,9 @@ class Controller:
                 self.closed = str(error)
             else:
                 return
-            _log.error("the gate stays closed: %s", self.closed)
+            if self.closed != told:
+                _log.error("the gate stays closed: %s", self.closed)
+            told = self.closed
             await asyncio.sleep(REGISTRY_RETRY_S)
 
     async def _boot_once(self) -> None:

@@ -13,6 +13,7 @@ def snapshot(warden: Warden) -> dict[str, Any]:
     """Show everything at once. What a silent listener last said is not the truth: its states become `unknown`."""
     age = warden.report_age_s()
     is_fresh = age is not None and age < STALE_AFTER_S
+    silence = "" if is_fresh else "the listener is silent"
     body = warden.report.body
     reported: dict[str, dict[str, Any]] = body.get("servers", {})
     programs = {process.config.name: _program(warden, process) for process in warden.programs()}
@@ -25,7 +26,7 @@ def snapshot(warden: Warden) -> dict[str, Any]:
         "listener": _listener(warden, age),
         "fleet": body.get("fleet", {}),
         "servers": [
-            {"name": name, **programs.get(name, {}), **_said(reported.get(name, {}), is_fresh), **held.get(name, {})}
+            {"name": name, **programs.get(name, {}), **_said(reported.get(name), silence), **held.get(name, {})}
             for name in names
         ],
     }
@@ -46,16 +47,11 @@ def _program(warden: Warden, process: Process) -> dict[str, Any]:
     }
 
 
-def _said(reported: dict[str, Any], is_fresh: bool) -> dict[str, Any]:
-    if is_fresh and reported:
+def _said(reported: dict[str, Any] | None, silence: str) -> dict[str, Any]:
+    if reported is not None and not silence:
         return reported
-    return {
-        **reported,
-        "status": "unknown",
-        "health": "unknown",
-        "can_route": False,
-        "reason": "the listener is silent",
-    }
+    reason = silence or "the listener does not look after it yet"
+    return {**(reported or {}), "status": "unknown", "health": "unknown", "can_route": False, "reason": reason}
 
 
 def _listener(warden: Warden, age: float | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ _length = Struct(">i").unpack_from
 _int64 = Struct(">q").unpack_from
 _FIELDS: Final = range(len(COLUMNS))
 _SEQ: Final = COLUMNS.index("seq")
+_HASH_LENGTH: Final = Struct(">i").pack(32)
 _TUPLE: Final = len(STORED_COLUMNS)
 
 
@@ -77,6 +78,8 @@ def _cut(data: bytearray, at: int) -> tuple[Link, int] | None:
     end = position + 72
     if size < end:
         return None
+    if not (data.startswith(_HASH_LENGTH, position) and data.startswith(_HASH_LENGTH, position + 36)):
+        raise ValueError("a hash has 32 bytes")
     return _link(data, begin, position, starts), end
 
 

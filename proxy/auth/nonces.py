@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from registry.database.pool import is_connection_error
@@ -53,7 +54,7 @@ class PostgresNonces:
         """Drop what no clock of ours can accept any more; return how many."""
         return int(await self._run("prune", now) or 0)
 
-    async def prune_forever(self, clock: Any) -> None:
+    async def prune_forever(self, clock: Callable[[], float]) -> None:
         """Prune now and then; a store that is away is tried again."""
         while True:
             try:

@@ -17,7 +17,7 @@ class Rfc9421Scheme:
     """Verifies message signatures of the profile in `http_signature`."""
 
     marks = frozenset({SIGNATURE, INPUT})
-    covers = frozenset({USER_ID, PERMISSIONS, DIGEST})
+    covers = frozenset({USER_ID, PERMISSIONS})
 
     def __init__(self, keys: Mapping[str, ProxyVerifyKey], audience: str) -> None:
         self._keys = dict(keys)
@@ -40,7 +40,8 @@ class Rfc9421Scheme:
 
     def _is_signed(self, request: Presented, said: SignatureInput, key: ProxyVerifyKey, asserted: Asserted) -> bool:
         digest = content_digest(request.body)
-        if not compare_digest(request.value(DIGEST) or b"", digest.encode()) or said.tag != self._audience:
+        sent = [value for name, value in request.headers if name == DIGEST]
+        if len(sent) != 1 or not compare_digest(sent[0], digest.encode()) or said.tag != self._audience:
             return False
         values = request_values(request.method, request.path, request.query.decode("latin-1"), digest, asserted[:2])
         try:

@@ -62,8 +62,11 @@ class Bridge:
             await self._residents.reap_idle(self._idle_s)
 
     async def close(self) -> None:
-        """Answer what is in flight, end every child, then the warden."""
+        """Answer what is in flight and end every child."""
         await asyncio.gather(self._sessions.close(), self._residents.close())
+
+    def release(self) -> None:
+        """End the warden, after everything that could start a child."""
         self._lifeline.close()
 
 
@@ -109,6 +112,8 @@ async def serve(options: Options, listener: socket.socket, token: CallerToken, e
         await Server(bridge).serve([listener])
     finally:
         reaping.cancel()
+        await bridge.close()
+        bridge.release()
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -6,13 +6,13 @@ import itertools
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, cast
 
 from proxy.bridge.frames import FrameSplitter, Oversized
 from proxy.bridge.lifeline import Lifeline
+from proxy.bridge.log import write_line
 from proxy.bridge.warden import MARKER_NAME, kill_group, kill_marked
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -204,7 +204,7 @@ class Child:
             async with asyncio.timeout(_DRAIN_S):
                 await self._output_ended.wait()
         except TimeoutError:
-            self._say("left its output open")
+            write_line(self.label, "bridge: it left its output open")
         self._stdin.close()
         self.is_over = True
         self._over.set()
@@ -222,9 +222,5 @@ class Child:
 
     def _on_log(self, data: bytes) -> None:
         for line in self._log.feed(data):
-            self._say(f"(a line of {line.size_bytes} bytes)" if isinstance(line, Oversized) else line)
-
-    def _say(self, line: str | bytes) -> None:
-        raw = line.encode() if isinstance(line, str) else line.rstrip(b"\r")
-        sys.stderr.buffer.write(b"[" + self.label.encode() + b"] " + raw + b"\n")
-        sys.stderr.buffer.flush()
+            said = f"(a line of {line.size_bytes} bytes)" if isinstance(line, Oversized) else line.rstrip(b"\r")
+            write_line(self.label, said)

@@ -1,7 +1,6 @@
 """One child and the requests that are on it."""
 
 import asyncio
-import sys
 from typing import Final, Protocol, TypeAlias
 
 from proxy.bridge.child import Child, Spawner
@@ -14,6 +13,7 @@ from proxy.bridge.frames import (
     parse_message,
     render_message,
 )
+from proxy.bridge.log import write_line
 from proxy.bridge.multiplex import Multiplexer, Related, Stray, Ticket, Unrelated
 from proxy.bridge.places import Places
 from proxy.bridge.replies import Failure
@@ -61,6 +61,7 @@ class Link:
         self._requests: Multiplexer[Stream] = Multiplexer(is_modern=is_modern)
         self._child: Child | None = None
         self._end = EXITED
+        self._is_stopped = False
         self.is_over = False
         self.idle_since = asyncio.get_running_loop().time()
 
@@ -71,6 +72,8 @@ class Link:
         except OSError:
             self._give_back_place()
             raise
+        if self._is_stopped:
+            await self._child.stop()
 
     @property
     def in_flight(self) -> int:
@@ -82,7 +85,7 @@ class Link:
 
     def call(self, request: JsonObject, stream: Stream) -> CallTicket | Failure:
         """Send a request; its messages, and sooner or later a last one, come to the stream."""
-        if self._child is None or self.is_over:
+        if self._child is None or self.is_over or self._is_stopped:
             return self._end
         if len(self._requests) >= MAX_IN_FLIGHT or self._child.backlog_bytes > MAX_BACKLOG_BYTES:
             return OVERLOADED
@@ -112,8 +115,9 @@ class Link:
         return self._requests.only_call()
 
     async def stop(self, end: Failure = EXITED) -> None:
-        """Answer what is in flight with `end`, then end the child and all it started."""
+        """Answer what is in flight with `end`, then end the child and all it started, even if it is only starting."""
         self._end = end
+        self._is_stopped = True
         self._fail_all(end)
         if self._child is not None:
             await self._child.stop()
@@ -192,7 +196,7 @@ class Link:
 
     def _log(self, text: str) -> None:
         label = self._child.label if self._child else "-"
-        sys.stderr.write(f"[{label}] bridge: {text}\n")
+        write_line(label, f"bridge: {text}")
 
 
 async def ask(link: Link, request: JsonObject, limit_s: float) -> JsonObject | Failure | None:

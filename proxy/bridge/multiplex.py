@@ -112,7 +112,7 @@ class Multiplexer(Generic[Sink]):
     def _route_response(self, message: JsonObject) -> Routed[Sink]:
         ticket = self._ticket(message["id"])
         if ticket is None:
-            return Stray(f"answer to a request that is not in flight: {message['id']!r}")
+            return Stray(f"answer to a request that is not in flight: {message['id']!r:.80}")
         del self._tickets[ticket.number]
         answer = message | {"id": ticket.client_id}
         if "result" in answer:

@@ -1,6 +1,7 @@
 """The command line of a bridge."""
 
 import argparse
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m proxy.bridge", description="A stdio MCP server behind HTTP.")
     parser.add_argument("--name", required=True, help="the server's name, for the log")
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--host", type=_loopback, default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True, help="0 takes a free one and says which")
     parser.add_argument("--path", default="/mcp")
     parser.add_argument("--token-file", type=Path, required=True, help="the secret that the proxy shows")
@@ -60,6 +61,13 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--events-after-s", type=float, default=1.0, help="legacy answers become streams after this")
     parser.add_argument("--poll-s", type=_positive, default=None, help="legacy streams close after this much silence")
     return parser
+
+
+def _loopback(text: str) -> str:
+    """An address that no other machine can reach."""
+    if not ipaddress.ip_address(text).is_loopback:
+        raise argparse.ArgumentTypeError("must be a loopback address")
+    return text
 
 
 def _positive(text: str) -> float:

@@ -87,6 +87,7 @@ class Residents:
         self._start_timeout_s = start_timeout_s
         self._residents: dict[str, Resident] = {}
         self._is_closing = False
+        self._links: set[Link] = set()
         self.not_modern: NotModern | None = None
 
     async def find(self, principal: str) -> Resident | NotModern | Failure:
@@ -112,7 +113,7 @@ class Residents:
 
     async def close(self) -> None:
         self._is_closing = True
-        await asyncio.gather(*(self._vacate(resident) for resident in self._residents.values()))
+        await asyncio.gather(*(link.stop(CLOSING) for link in self._links))
 
     async def _vacate(self, resident: Resident) -> None:
         link = resident.vacate()
@@ -167,6 +168,7 @@ class Residents:
         if takes_place and not self._places.take():
             return FULL
         link = Link(resident, is_modern=True, place=self._places if takes_place else None)
+        self._links = {known for known in self._links if not known.is_over} | {link}
         try:
             await link.start(self._spawner)
         except OSError as error:

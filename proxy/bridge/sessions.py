@@ -19,7 +19,7 @@ ENDED: Final = Failure(404, SESSION_UNKNOWN, "Session not found: it has ended, i
 _CANCELLED: Final = -32800
 _STANDING: Final = "s"
 _MAX_KEPT_STREAMS: Final = 64
-_MAX_KEPT_BYTES: Final = 2 * 1024 * 1024
+_MAX_KEPT_BYTES: Final = 1024 * 1024
 _MAX_QUESTIONS: Final = 1_000
 # Never about one request, so they go to the standing stream even while a call is in flight.
 _STANDING_METHODS: Final = frozenset(

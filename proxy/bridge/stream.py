@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 MAX_EVENTS: Final = 1_000
-MAX_BYTES: Final = 4 * 1024 * 1024
+MAX_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class TestFleet:
     base: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="pf-")))
     servers: dict[str, dict[str, Any]] = field(default_factory=dict)
     proxy: tuple[str, ...] | None = None
+    proxy_port: int = 0
     environ: dict[str, str] = field(default_factory=dict)
     process: "subprocess.Popen[bytes] | None" = None
     __test__ = False
@@ -114,12 +115,22 @@ class TestFleet:
         self.servers[name] = server
         return server["port"]
 
+    def add_proxy(self) -> None:
+        """Run something in the place of the proxy that answers its health addresses."""
+        self.proxy_port = free_ports(1)[0] + 500
+        argv = (sys.executable, "-m", "tests.fakes.tiny_mcp", "--port", str(self.proxy_port), "--mode", "proxy")
+        self.proxy, self.environ["PYTHONPATH"] = argv, str(ROOT)
+
     def mood(self, name: str, mood: str) -> None:
         (self.base / f"{name}.mood").write_text(mood)
 
     def declare(self, text: str | None = None) -> None:
         """Write the registry file."""
-        fleet = {"version": 1, "fleet": {"ports": {"first": 20_000, "last": 29_999}}, "servers": self.servers}
+        fleet: dict[str, Any] = {
+            "version": 1, "fleet": {"ports": {"first": 20_000, "last": 29_999}}, "servers": self.servers
+        }  # fmt: skip
+        if self.proxy_port:
+            fleet["proxy"] = {"port": self.proxy_port, "drain_s": 1.0}
         self.paths.registry.write_text(json.dumps(fleet, indent=1) if text is None else text)
 
     # What runs

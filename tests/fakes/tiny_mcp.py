@@ -13,6 +13,7 @@ It starts in a few tens of milliseconds, so that tests can start fifty of them. 
     mute               accepts connections and says nothing
     not-mcp            answers 200 with a web page
     too-many           answers 429
+    proxy              answers everything with 200, as the health addresses of the proxy do
     moody              misbehaves as the file MOOD_FILE says: empty for well, `hang`, `500`
 
 PID_FILE, if it is set, gets the pid of every process started, one a line.
@@ -58,6 +59,8 @@ class TinyServer:
         writer.close()
 
     async def answer(self, body: bytes) -> tuple[int, list[str], object]:
+        if "proxy" in self.modes:
+            return 200, [], b"ok"
         mood = await self.mood()
         if "too-many" in self.modes or mood == "429":
             return 429, ["retry-after: 60"], b""

@@ -1,5 +1,6 @@
 """The 2026-07-28 era through a real bridge in front of a real stdio process."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -185,11 +186,11 @@ def test_a_mirrored_argument_is_checked_against_its_header(shared: Bridge):
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        (b"[]", -32700),
+        (b"[]", -32600),
         (b"{", -32700),
         (b'{"a": NaN}', -32700),
         (b"\xff\xfe", -32700),
-        (b"[" * 100_000, -32700),
+        (b"[" * 100_000, -32600),
         (b'{"jsonrpc":"2.0","id":1.5,"method":"tools/list"}', -32600),
         (b'{"jsonrpc":"2.0","id":null,"method":"tools/list"}', -32600),
         (b'{"jsonrpc":"2.0","id":1,"result":{}}', -32600),
@@ -255,7 +256,7 @@ def test_notifications_are_taken_and_go_nowhere(tmp_path: Path, journal: Path):
 def test_accept_and_content_type_are_required(shared: Bridge):
     assert shared.call("echo", headers={"accept": "application/json"}).status_code == 406
     body, headers = modern_request("tools/list")
-    refused = shared.http.post(shared.url, content=str(body), headers={**headers, "content-type": "text/plain"})
+    refused = shared.http.post(shared.url, content=json.dumps(body), headers={**headers, "content-type": "text/plain"})
     assert refused.status_code == 415
 
 

@@ -32,12 +32,11 @@ def test_a_crash_in_the_middle_of_a_call_is_an_error_and_the_next_call_works(bri
     assert bridge.call("echo").status_code == 200
 
 
-def test_a_crash_fails_every_call_in_flight(bridge: Bridge):
-    with ThreadPoolExecutor(4) as pool:
-        bridge.call("echo")
+def test_a_crash_fails_every_call_in_flight(tmp_path: Path):
+    journal = tmp_path / "journal"
+    with running_bridge(tmp_path, (*TINY, "--journal", str(journal))) as bridge, ThreadPoolExecutor(3) as pool:
         slow = [pool.submit(bridge.call, "sleep", {"seconds": 30}, meta={"progressToken": 1}) for _ in range(3)]
-        wait_until(lambda: not any(future.done() for future in slow) and len(bridge.children()) == 1)
-        time.sleep(0.3)
+        wait_until(lambda: journal.exists() and journal.read_text().count("start") == 3)
         bridge.call("crash")
         assert {message_of(future.result())["error"]["code"] for future in slow} == {-31502}
 
@@ -98,11 +97,12 @@ def test_idle_children_are_ended_and_busy_ones_are_not(tmp_path: Path):
     with running_bridge(tmp_path, TINY, "--idle-s", "0.5") as bridge, ThreadPoolExecutor(2) as pool:
         idle, held, busy = bridge.open_session(), bridge.open_session(), bridge.open_session()
         modern = int(bridge.text("echo").split()[-1])
+        abandoned = int(idle.text("echo").split()[-1])
         slow = pool.submit(busy.call, "sleep", {"seconds": 2})
         with held.events() as events:
             next(events)
-            wait_until(lambda: idle.call("echo").status_code == 404 or time.sleep(0.7))
-            wait_until(lambda: not is_alive(modern))
+            wait_until(lambda: not is_alive(modern) and not is_alive(abandoned))
+            assert idle.call("echo").status_code == 404
             assert held.call("echo").status_code == 200
             assert slow.result().status_code == 200
         assert bridge.call("echo").status_code == 200, "a new one is started"
@@ -121,6 +121,20 @@ def test_sigterm_answers_what_is_in_flight_and_leaves_nothing(tmp_path: Path):
         left = [*descendants(bridge.process.pid), grandchild]
         assert bridge.stop() == 0
         assert [future.result().status_code for future in slow] == [503, 503]
+        assert not [pid for pid in left if is_alive(pid)]
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+def test_sigterm_while_a_child_starts_leaves_nothing(tmp_path: Path, era: str):
+    with running_bridge(tmp_path, (*TINY, "--start-delay-s", "60")) as bridge, ThreadPoolExecutor(1) as pool:
+        if era == "modern":
+            waiting = pool.submit(bridge.call, "echo")
+        else:
+            waiting = pool.submit(bridge.http.post, bridge.url, json=rpc("initialize"))
+        wait_until(bridge.children)
+        left = descendants(bridge.process.pid)
+        assert bridge.stop() == 0
+        assert waiting.result().status_code == 503
         assert not [pid for pid in left if is_alive(pid)]
 
 
@@ -209,6 +223,8 @@ def test_the_token_is_in_no_argument_and_no_log(bridge: Bridge):
         (["--name", "n", "--port", "0", "--token-file", "TOKEN"], 2, "command must follow"),
         (["--name", "n", "--port", "0", "--token-file", "TOKEN", "--"], 2, "command must follow"),
         (["--name", "n", "--port", "0", "--", "true"], 2, "--token-file"),
+        (["--name", "n", "--port", "0", "--host", "0.0.0.0", "--token-file", "TOKEN", "--", "true"], 2, "loopback"),
+        (["--name", "n", "--port", "0", "--host", "localhost", "--token-file", "TOKEN", "--", "true"], 2, "--host"),
         (["--name", "n", "--port", "0", "--token-file", "TOKEN", "--idle-s", "0", "--", "true"], 2, "above 0"),
         (["--name", "n", "--port", "0", "--token-file", "MISSING", "--", "true"], 3, "No such file"),
         (["--name", "n", "--port", "0", "--token-file", "EMPTY", "--", "true"], 3, "empty"),

@@ -235,7 +235,7 @@ def test_a_cancel_of_the_client_reaches_the_server_under_its_own_number(tmp_path
 def test_a_batch_is_refused_in_every_era(shared: Bridge):
     session = shared.open_session()
     response = shared.http.post(shared.url, json=[rpc("ping")], headers={"mcp-session-id": session.id})
-    assert (response.status_code, response.json()["error"]["code"]) == (400, -32700)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, -32600)
     session.end()
 
 

@@ -268,9 +268,8 @@ def test_two_fleets_on_two_hosts_share_a_database(database: Database):
         second.start()
         first.wait_all()
         second.wait_all()
-        rows = wait_for(
-            lambda: len(found := first.rows()) == 2 and all(r["can_route"] for r in found) and found, "rows"
-        )
+        wait_for(lambda: [row["can_route"] for row in first.rows()] == [True, True], "both are routed")
+        rows = first.rows()
         assert {(row["host"], row["server"]) for row in rows} == {("one", "alpha"), ("two", "alpha")}
 
 

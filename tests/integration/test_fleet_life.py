@@ -231,3 +231,24 @@ def test_a_server_gets_its_declared_variables_and_nothing_else(fleet: TestFleet)
     for path in fleet.base.rglob("*"):
         if path.is_file():
             assert b"s3cret-value" not in path.read_bytes(), path
+
+
+def test_the_proxy_starts_behind_the_gate_is_kept_and_stops_before_the_servers(fleet: TestFleet):
+    fleet.add_proxy()
+    fleet.add("alpha")
+    fleet.start()
+    first = fleet.wait("postern-proxy", "running")["pid"]
+    fleet.wait("alpha", "running")
+    assert fleet.row("postern-proxy") == {}
+    environment = Path(f"/proc/{first}/environ").read_bytes()
+    assert b"POSTERN_REGISTRY=" in environment
+    assert b"SUPERVISOR_SERVER_URL=" not in environment
+    os.kill(first, 9)
+    again = fleet.wait("postern-proxy", "running", restarts=1)["pid"]
+    assert again != first
+    assert fleet.ctl("fleet", "restart", "all").stdout == "alpha: running, healthy\n"
+    assert fleet.server("postern-proxy")["pid"] == again
+    fleet.stop()
+    stops = [line for line in fleet.log("supervisord").splitlines() if " stopped: " in line][-3:]
+    assert [line.split("stopped: ")[1].split()[0] for line in stops] == ["postern-proxy", "alpha", "postern-fleet"]
+    assert fleet.marked() == []

@@ -214,6 +214,15 @@ async def test_a_repeated_or_respelled_identity_header_is_refused(name: str):
         assert await code_of(door, replace(good, headers=[*good.headers, copy])) == "auth.identity_duplicate"
 
 
+async def test_a_digest_of_the_body_is_nobodys_identity_but_counts_once_in_a_signature():
+    door = auth(trusting(scheme="rfc9421"), nonces=UsedNonces())
+    digest = (b"content-digest", b"sha-256=:AAAA:")
+    assert isinstance(await door.authenticate([*bearer(token()), digest], NOW), Authenticated)
+    good = present(CALL, SIGNER.rfc9421(CALL, NOW, new_nonce()))
+    assert await code_of(door, replace(good, headers=[*good.headers, digest])) == "auth.identity_signature"
+    assert await code_of(door, good) == "accepted"
+
+
 async def test_a_token_beside_a_signed_identity_is_a_conflict():
     good = signed()
     both = replace(good, headers=[*good.headers, *bearer(token())[1:]])

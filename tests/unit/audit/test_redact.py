@@ -1,0 +1,183 @@
+"""Snapshots: redacted, capped, always JSON; the original's size and digest."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.audit.detector import MASK, mask_secrets, may_hold_secret, names_secret
+from proxy.audit.redact import SMALLEST_CAP, redact, snapshot
+
+CAP = 65_536
+
+
+def shown(value: object, *pointers: str, cap: int = CAP) -> Any:
+    text = snapshot(value, b"", pointers, cap).text
+    assert text is not None
+    return json.loads(text)
+
+
+def test_size_and_digest_are_of_the_whole() -> None:
+    made = snapshot({"a": 1}, b"the whole body", (), CAP)
+    assert (made.text, made.size, made.sha256) == ('{"a":1}', 14, hashlib.sha256(b"the whole body").digest())
+
+
+def test_no_value_is_no_text() -> None:
+    assert snapshot(None, b"not json", (), CAP).text is None
+    assert snapshot({"a": 1}, b"", (), SMALLEST_CAP - 1).text is None
+
+
+POINTERS: list[tuple[str, object, object]] = [
+    ("/card", {"card": "4111", "x": 1}, {"card": MASK, "x": 1}),
+    ("card", {"card": "4111"}, {"card": MASK}),
+    ("/a/b", {"a": {"b": 1, "c": 2}}, {"a": {"b": MASK, "c": 2}}),
+    ("/a/1", {"a": [1, 2, 3]}, {"a": [1, MASK, 3]}),
+    ("/*/pin", [{"pin": 1}, {"pin": 2}, {"id": 3}], [{"pin": MASK}, {"pin": MASK}, {"id": 3}]),
+    ("/a~1b/c~0d", {"a/b": {"c~d": 1}}, {"a/b": {"c~d": MASK}}),
+    ("", {"a": 1}, MASK),
+    ("/missing/x", {"a": 1}, {"a": 1}),
+    ("/a/b", {"a": "text"}, {"a": "text"}),
+]
+
+
+@pytest.mark.parametrize(("pointer", "value", "expected"), POINTERS, ids=[each[0] or "whole" for each in POINTERS])
+def test_pointers(pointer: str, value: object, expected: object) -> None:
+    before = json.dumps(value)
+    assert shown(value, pointer) == expected
+    assert json.dumps(value) == before, "the message itself is not touched"
+
+
+def test_a_redacted_value_is_masked_where_text_repeats_it() -> None:
+    """Servers send structured content a second time, as text."""
+    result = {
+        "structuredContent": {"iban": "DE02120300000000202051", "n": 7},
+        "content": [{"type": "text", "text": '{"iban":"DE02120300000000202051","n":7}'}],
+    }
+    assert "DE0212" not in json.dumps(shown(result, "/structuredContent/iban"))
+    assert shown(result, "/structuredContent/n")["content"][0]["text"].endswith('"n":7}'), "short values stay readable"
+
+
+SECRETS = [
+    "AKIAIOSFODNN7EXAMPLE",
+    "ghp_" + "a1B2" * 9,
+    "github_pat_" + "11ABCDE0Y0" * 3,
+    "glpat-" + "x" * 20,
+    "xoxb-123456789012-abcdefghij",
+    "sk-" + "proj-" + "a" * 40,
+    "sk-ant-api03-" + "b" * 40,
+    "sk_live_" + "4eC39HqLyjWDarjtT1",
+    "AIza" + "SyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY",
+    "ya29." + "a0AfH6SMBx" * 3,
+    "hvs." + "CAESIJ" * 5,
+    "npm_" + "a" * 36,
+    "SG." + "a" * 22 + "." + "b" * 43,
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----",
+    "-----BEGIN PRIVATE KEY-----\nMIIEpAIBAAKCAQEA",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_credential_formats_are_masked_anywhere(secret: str) -> None:
+    for value in ({"x": secret}, {"x": f"use {secret} please"}, {"x": json.dumps({"deep": [secret]})}, {secret: 1}):
+        text = snapshot(value, b"", (), CAP).text
+        assert text is not None
+        assert json.dumps(secret)[1:-1] not in text
+        assert MASK in text
+
+
+NAMED = [
+    {"password": "hunter2"},
+    {"dbPassword": "hunter2"},
+    {"db_password": "hunter2"},
+    {"X-Api-Key": "hunter2"},
+    {"client_secret": "hunter2"},
+    {"env": {"AWS_SECRET_ACCESS_KEY": "hunter2"}},
+    {"headers": {"Authorization": "hunter2"}},
+    {"refreshToken": "hunter2"},
+    {"passcode": 123456},
+    {"text": 'config: {"password": "hunter2"}'},
+    {"text": "password=hunter2&user=a"},
+    {"text": "API_KEY: hunter2"},
+    {"text": "curl -H 'Authorization: Bearer hunter2hunter2'"},
+    {"text": "postgresql://postern:hunter2@db.example/postern"},
+    {"text": json.dumps(json.dumps({"password": "hunter2"}))},
+]
+
+
+@pytest.mark.parametrize("value", NAMED, ids=json.dumps)
+def test_secrets_by_name_are_masked(value: object) -> None:
+    text = json.dumps(shown(value))
+    assert "hunter2" not in text
+    assert "123456" not in text
+
+
+INNOCENT = [
+    {"max_tokens": 100, "next_token": "abc", "progressToken": 1, "tokens": ["a"]},
+    {"text": "the task-based desk disk risk-free; eyJust a word; passwords are hashed"},
+    {"url": "https://example.org/a?b=c", "mail": "a@example.org"},
+    {"secretary": "Bob", "keyboard": "de", "password": True, "password_hint": None},
+    {"description": "Basic auth is old", "cookies_accepted": 3},
+]
+
+
+@pytest.mark.parametrize("value", INNOCENT, ids=json.dumps)
+def test_innocent_data_stays_as_it_is(value: object) -> None:
+    assert shown(value) == value
+
+
+@pytest.mark.parametrize("secret", [*SECRETS, *(json.dumps(value) for value in NAMED)])
+def test_the_cheap_test_never_misses_what_the_mask_would_hide(secret: str) -> None:
+    assert mask_secrets(secret) == secret or may_hold_secret(json.dumps(secret).encode())
+
+
+@pytest.mark.parametrize(
+    "name", ["password", "PASSWORD", "userPassword", "api-key", "access_token", "idToken", "Set-Cookie"]
+)
+def test_names_of_secrets(name: str) -> None:
+    assert names_secret(name)
+    assert may_hold_secret(json.dumps({name: 1}).encode())
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(json_values, st.integers(0, 300), st.lists(st.sampled_from(["", "/a", "/*", "/0/*"]), max_size=2))
+def test_a_snapshot_is_json_within_its_cap(value: object, cap: int, pointers: list[str]) -> None:
+    text = snapshot(value, b"", pointers, cap).text
+    if text is not None:
+        assert len(text.encode()) <= cap
+        json.loads(text)
+    else:
+        assert value is None or cap < SMALLEST_CAP
+
+
+def test_a_cut_snapshot_says_so() -> None:
+    made = shown({"text": "x\n" * 500}, cap=100)
+    assert list(made) == ["truncated"]
+    assert made["truncated"].startswith('{"text":"x')
+
+
+def test_a_secret_is_masked_before_the_cut() -> None:
+    text = snapshot({"pad": "p" * 60, "key": "AKIAIOSFODNN7EXAMPLE"}, b"", (), 110).text
+    assert text is not None
+    assert "AKIA" not in text
+
+
+def test_odd_json_is_kept() -> None:
+    assert shown({"n": 2**200}) == {"n": 2**200}
+    assert shown({"s": "\ud800"}) == {"s": "\ud800"}
+
+
+def test_what_is_too_deep_is_masked() -> None:
+    deep: object = "AKIAIOSFODNN7EXAMPLE"
+    for _ in range(500):
+        deep = [deep]
+    assert "AKIA" not in json.dumps(redact(deep))
