@@ -33,8 +33,9 @@ def refusal_body(refusal: Refusal, rpc_id: RpcId, execution_id: UUID) -> bytes:
 
 def refusal_message(refusal: Refusal, rpc_id: RpcId, execution_id: UUID) -> dict[str, object]:
     """Return the JSON-RPC error message of a refusal."""
-    data: dict[str, object] = {**(refusal.data or {}), "code": refusal.code, "executionId": str(execution_id)}
-    error = {"code": refusal.jsonrpc_code, "message": refusal.reason, "data": data}
+    code, sentence = refusal.answer()
+    data: dict[str, object] = {**(refusal.data or {}), "code": code, "executionId": str(execution_id)}
+    error = {"code": refusal.jsonrpc_code, "message": sentence, "data": data}
     return {"jsonrpc": "2.0", "id": rpc_id, "error": error}
 
 

@@ -22,6 +22,7 @@ class Layout:
     owners: Mapping[tuple[str, str], Source] = field(default_factory=dict[tuple[str, str], Source])
     declared: Mapping[str, Data] = field(default_factory=dict[str, Data])
     unread: frozenset[Pointer] = frozenset()
+    renumbered: Mapping[Pointer, tuple[int, ...]] = field(default_factory=dict[Pointer, tuple[int, ...]])
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -32,6 +33,14 @@ class Layout:
         if len(pointer) > 1:
             return self.owners.get((str(pointer[0]), str(pointer[1])), self.sources[0])
         return self.sources[0]
+
+    def in_files(self, pointer: Pointer) -> Pointer:
+        """Turn a pointer into the draft, where list elements may have moved up, into one into the files."""
+        parts: list[str | int] = []
+        for depth, part in enumerate(pointer):
+            indices = self.renumbered.get(pointer[:depth], ())
+            parts.append(indices[part] if isinstance(part, int) and part < len(indices) else part)
+        return tuple(parts)
 
     def place(self, pointer: Pointer, *, key: bool = False) -> Place:
         """Return the position of a value (or of its key), or of the nearest thing around it that is written down."""

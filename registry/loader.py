@@ -3,23 +3,19 @@
 import os
 import stat
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from registry.layout import SECTIONS, Layout
 from registry.models import Fleet
 from registry.problems import Place, Problem, in_file_order, quoted
-from registry.schema_problems import MAX_REPORTED, intended, near, schema_problems
+from registry.salvage import salvage
+from registry.schema_problems import near, schema_problems
 from registry.shorthand import expand
 from registry.source import MAX_BYTES, Data, Pointer, Source, parse
 
 MAX_FILES = 1_000
 MAX_TOTAL_BYTES = 16_777_216
-_MAX_ROUNDS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +43,11 @@ def load(path: Path) -> Loaded:
         if root.root and not files.problems:
             files.problems.append(root.problem("SCHEMA-TYPE", 1, 1, "must be a mapping", "start with `version: 1`"))
         return Loaded(None, in_file_order(files.problems, layout.files), None, layout)
-    draft, errors, unread = _salvage(expand(data, path.absolute().parent))
-    problems = [*files.problems, *_beside(files.problems, schema_problems(errors, layout))]
+    found = salvage(expand(data, path.absolute().parent))
+    problems = [*files.problems, *_beside(files.problems, schema_problems(found.errors, layout))]
     ordered = in_file_order(problems, layout.files)
-    return Loaded(None if ordered else draft, ordered, draft, replace(layout, unread=unread))
+    layout = replace(layout, unread=found.unread, renumbered=found.renumbered)
+    return Loaded(None if ordered else found.draft, ordered, found.draft, layout)
 
 
 def _beside(known: list[Problem], found: list[Problem]) -> list[Problem]:
@@ -193,44 +190,3 @@ def _adopt(
             owners[section, name] = source
     if existing is None or isinstance(existing, dict):
         data[section] = merged
-
-
-def _salvage(data: dict[str, Data]) -> tuple[Fleet | None, list[ErrorDetails], frozenset[Pointer]]:
-    """Build the fleet, without its unusable parts if need be. Only the errors of the first round are the author's."""
-    errors: list[ErrorDetails] = []
-    unread: set[Pointer] = set()
-    for _ in range(_MAX_ROUNDS):
-        try:
-            return Fleet.model_validate(data), errors, frozenset(unread)
-        except ValidationError as refusal:
-            latest = refusal.errors(include_url=False)
-        if not errors:
-            errors, data = latest, deepcopy(data)
-            unread.update(meant for error in latest[:MAX_REPORTED] if (meant := intended(error)))
-        for error in latest:
-            pointer = _removable(error)
-            unread.add(pointer)
-            _remove(data, pointer)
-    return None, errors, frozenset(unread)
-
-
-def _removable(error: ErrorDetails) -> Pointer:
-    """Return the smallest part that can go: never one element of a list, because the others would change places."""
-    pointer: Pointer = error["loc"]
-    if error["type"] == "missing":
-        pointer = pointer[:-1]
-    for index, part in enumerate(pointer):
-        if isinstance(part, int):
-            return pointer[:index]
-    return pointer or ("version",)
-
-
-def _remove(data: dict[str, Data], pointer: Pointer) -> None:
-    if pointer == ("version",):
-        data["version"] = 1
-        return
-    here: Data = data
-    for part in pointer[:-1]:
-        here = here.get(str(part)) if isinstance(here, dict) else None
-    if isinstance(here, dict):
-        here.pop(str(pointer[-1]), None)

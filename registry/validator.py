@@ -91,11 +91,14 @@ def validate(context: Context) -> Iterator[Problem]:
                 hint = "mend the ones above and check again"
                 yield context.layout.problem("TOO-MANY-PROBLEMS", (), f"more of {rule.code} than are listed", hint)
                 break
-            if not context.layout.is_unread(finding.pointer):
+            if not context.layout.is_unread(context.layout.in_files(finding.pointer)):
                 yield _problem(context, rule, finding)
 
 
 def _problem(context: Context, rule: Rule, finding: Finding) -> Problem:
-    related = [context.layout.place(pointer) for pointer in finding.related]
-    hint = finding.hint or rule.hint
-    return context.layout.problem(rule.code, finding.pointer, finding.message, hint, key=finding.key, related=related)
+    layout = context.layout
+    related = [layout.place(layout.in_files(pointer)) for pointer in finding.related]
+    pointer = layout.in_files(finding.pointer)
+    return layout.problem(
+        rule.code, pointer, finding.message, finding.hint or rule.hint, key=finding.key, related=related
+    )

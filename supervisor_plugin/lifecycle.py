@@ -67,7 +67,7 @@ def step(state: State, event: Event, now: float, policy: Policy) -> Step:
             is_due = state.status is Status.DRAINING and event.turn == state.turn
             return _stop(state, now, policy, state.then, state.reason) if is_due else (state, ())
         case Gone() | Left():
-            is_due = state.status is Status.STOPPING and event.turn == state.turn
+            is_due = state.status is Status.STOPPING and event.turn == state.turn and state.process is None
             return _confirmed(state, event, now, policy) if is_due else (state, ())
         case Tick():
             is_due = state.deadline is not None and now >= state.deadline

@@ -16,10 +16,6 @@ class Lifeline:
         self._groups: set[int] = set()
         self._warden = self._start()
 
-    @property
-    def warden_pid(self) -> int:
-        return self._warden.pid
-
     def watch(self, pgid: int) -> None:
         self._groups.add(pgid)
         self._tell(f"+{pgid}\n")

@@ -80,12 +80,13 @@ class Link:
         return len(self._requests)
 
     @property
-    def pid(self) -> int | None:
-        return self._child.pid if self._child else None
+    def end(self) -> Failure | None:
+        """Why nothing can be asked any more; None while the child serves."""
+        return self._end if self.is_over or self._is_stopped else None
 
     def call(self, request: JsonObject, stream: Stream) -> CallTicket | Failure:
         """Send a request; its messages, and sooner or later a last one, come to the stream."""
-        if self._child is None or self.is_over or self._is_stopped:
+        if self._child is None or self.end is not None:
             return self._end
         if len(self._requests) >= MAX_IN_FLIGHT or self._child.backlog_bytes > MAX_BACKLOG_BYTES:
             return OVERLOADED
@@ -96,7 +97,7 @@ class Link:
 
     def tell(self, message: JsonObject) -> None:
         """Send a notification, or an answer to a request of the server."""
-        if self._child is not None and not self.is_over:
+        if self._child is not None and self.end is None:
             self._child.write(render_message(message))
             self._mark_use()
 
@@ -213,7 +214,7 @@ async def ask(link: Link, request: JsonObject, limit_s: float) -> JsonObject | F
                 if event is None:
                     await stream.change()
                 elif event.is_last:
-                    return EXITED if link.is_over else parse_message(event.body)
+                    return link.end or parse_message(event.body)
                 else:
                     cursor = event.seq
     except TimeoutError:

@@ -164,6 +164,8 @@ class Residents:
         return found
 
     async def _open(self, resident: Resident) -> Link | Failure:
+        if self._is_closing:
+            return CLOSING
         takes_place = self._sharing == "per-principal"
         if takes_place and not self._places.take():
             return FULL

@@ -91,7 +91,7 @@ def at(server: Server, *parts: str | int) -> Pointer:
 
 def placed(context: Context, pointer: Pointer) -> str:
     """Return a pointer with its place, as a message names the other side of a conflict."""
-    place = context.layout.place(pointer)
+    place = context.layout.place(context.layout.in_files(pointer))
     return f"{'.'.join(map(str, pointer[:2]))} ({place})"
 
 

@@ -76,8 +76,8 @@ def malformed(context: Context) -> Iterator[Finding]:
 def circular(context: Context) -> Iterator[Finding]:
     cycle = find_cycle(context.fleet.permissions)
     if cycle:
-        wider = next((scope for scope in cycle if scope in context.fleet.permissions.implies), None)
-        pointer: Pointer = ("permissions", "implies", wider) if wider else ("permissions", "ladder")
+        families = [("permissions", "implies", scope) for scope in cycle if scope in context.fleet.permissions.implies]
+        pointer: Pointer = min(families, key=context.layout.place, default=("permissions", "ladder"))
         yield Finding(pointer, f"these imply each other in a circle: {' > '.join(map(quoted, cycle))}", key=True)
 
 
@@ -95,12 +95,12 @@ def unsatisfiable(context: Context) -> Iterator[Finding]:
     try:
         implications = Implications.of(context.fleet.permissions)
     except (PermissionCycleError, PermissionSizeError):
-        return
+        implications = None
     for server in context.servers():
         reach = _reach(context, server)
-        if reach is None:
+        if reach is None or (reach and implications is None):
             continue
-        within = implications.expand(reach)
+        within = implications.expand(reach) if implications else reach
         for pointer, scope in _needed(server):
             if scope not in within:
                 reason = _reason(context, server)

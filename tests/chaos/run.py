@@ -257,7 +257,7 @@ def _settle(chaos: Chaos, recorder: Recorder) -> list[str]:
     wait_for(all_closed, "every intent has its row", limit_s=90)
     failures = check(chaos, recorder, auditor)
     verified = subprocess.run(
-        [sys.executable, "-m", "registry.cli", "audit", "verify", "--dsn", auditor],
+        [sys.executable, "-m", "registry.cli", "audit", "--dsn", auditor, "verify"],
         capture_output=True,
         text=True,
         check=False,

@@ -42,7 +42,7 @@ def read_results(directory: Path) -> Results:
 
 def _scenario_of(directory: str) -> str:
     """`server-tools-list-2026-11-23T04-20-44-723Z` is `tools-list`."""
-    return directory.removeprefix("server-").rsplit("-", 5)[0]
+    return directory.removeprefix("server-").rsplit("-", 6)[0]
 
 
 def count(results: Results) -> tuple[int, int]:

@@ -5,8 +5,9 @@ Exit codes: 0 nothing got worse, 1 something did or a run gave no result, 2 wron
 
 import argparse
 import contextlib
-import re
+import os
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,6 @@ from tests.conformance import suite
 from tests.conformance.results import Difference, Results, compare, count
 
 OUTPUT: Final = suite.HOME / "results"
-FIXTURE: Final = (sys.executable, "-m", "tests.fakes.everything")
 # Streams from the first moment and polling, so that the scenarios about them have something to test.
 BRIDGE_OPTIONS: Final = ("--events-after-s", "0.001", "--poll-s", "0.2")
 SUITE_TIMEOUT_S: Final = 600.0
@@ -35,53 +35,78 @@ class Target:
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A server that the suite is run against, both ways. `http_variables` choose its port where no argument does."""
+
+    stdio: tuple[str, ...]
+    http: tuple[str, ...]
+    http_variables: Mapping[str, str]
+
+
+def upstream(name: str, port: int) -> Upstream:
+    """Our fixture, or the reference server of the protocol's authors (legacy era only)."""
+    if name == "fixture":
+        fixture = (sys.executable, "-m", "tests.fakes.everything")
+        return Upstream(fixture, (*fixture, "--port", str(port)), {})
+    reference = (str(suite.node_home() / "bin/node"), str(suite.REFERENCE_SERVER.resolve()))
+    return Upstream((*reference, "stdio"), (*reference, "streamableHttp"), {"PORT": str(port)})
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
 @contextlib.contextmanager
-def listening(command: Sequence[str]) -> Generator[str]:
-    """A server process that says `listening on URL`; that URL with the host name that the suite wants."""
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            yield _address_in(log.fileno(), process).replace("127.0.0.1", "localhost")
-        finally:
-            process.terminate()
-            process.wait(20)
+def listening(command: Sequence[str], port: int, variables: Mapping[str, str]) -> Generator[str]:
+    """A server process that accepts connections on a port; its address with the host name that the suite wants."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ, **variables}
+    )
+    try:
+        _wait_for(port, process, command)
+        yield f"http://localhost:{port}/mcp"
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
-def _address_in(log: int, process: "subprocess.Popen[bytes]") -> str:
+def _wait_for(port: int, process: "subprocess.Popen[bytes]", command: Sequence[str]) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        said = Path(f"/proc/self/fd/{log}").read_text()
-        found = re.search(r"listening on (\S+)", said)
-        if found:
-            return found[1]
+        with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
+            return
         time.sleep(0.05)
-    raise SystemExit(f"{' '.join(process.args) if isinstance(process.args, list) else process.args} does not start")
+    raise SystemExit(f"{' '.join(command)} does not start")
 
 
 @contextlib.contextmanager
-def bridged_fixture() -> Generator[Target]:
-    """The fixture over stdio behind a bridge."""
-    token = secrets.token_urlsafe(24)
+def bridged(command: Sequence[str]) -> Generator[Target]:
+    """A stdio server behind a bridge."""
+    token, port = secrets.token_urlsafe(24), free_port()
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "token")
         file.touch(mode=0o600)
         file.write_text(token)
-        bridge = [sys.executable, "-m", "proxy.bridge", "--name", "everything", "--port", "0"]
-        with listening([*bridge, "--token-file", str(file), *BRIDGE_OPTIONS, "--", *FIXTURE]) as url:
+        bridge = [sys.executable, "-m", "proxy.bridge", "--name", "stdio", "--port", str(port)]
+        with listening([*bridge, "--token-file", str(file), *BRIDGE_OPTIONS, "--", *command], port, {}) as url:
             yield Target("bridge", url, {"x-postern-bridge": token})
 
 
 @contextlib.contextmanager
 def targets(options: argparse.Namespace) -> Generator[tuple[Target, Target]]:
     """The two addresses to compare; what is not running already is started."""
+    port = options.port or free_port()
+    server = upstream(options.upstream, port)
     with contextlib.ExitStack() as stack:
-        url = options.direct or stack.enter_context(listening([*FIXTURE, "--port", str(options.fixture_port)]))
+        url = options.direct or stack.enter_context(listening(server.http, port, server.http_variables))
         direct = Target("direct", url)
         if options.proxied:
             headers = {"authorization": f"Bearer {options.token}"} if options.token else {}
             yield direct, Target("proxied", options.proxied, headers)
         else:
-            yield direct, stack.enter_context(bridged_fixture())
+            yield direct, stack.enter_context(bridged(server.stdio))
 
 
 def run_one(name: str, direct: Target, other: Target, *, is_verbose: bool) -> bool:
@@ -118,9 +143,10 @@ def print_difference(difference: Difference, name: str) -> None:
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/conformance")
     parser.add_argument("--suite", choices=sorted(suite.SUITES), action="append", help="default: all")
-    parser.add_argument("--direct", metavar="URL", help="default: our fixture is started")
-    parser.add_argument("--fixture-port", type=int, default=0, help="where our fixture listens; default: any port")
-    parser.add_argument("--proxied", metavar="URL", help="default: our fixture over stdio behind the bridge")
+    parser.add_argument("--upstream", choices=["fixture", "reference"], default="fixture")
+    parser.add_argument("--port", type=int, default=0, help="where the upstream listens; default: a free port")
+    parser.add_argument("--direct", metavar="URL", help="an upstream that runs already; default: it is started")
+    parser.add_argument("--proxied", metavar="URL", help="default: the upstream over stdio behind the bridge")
     parser.add_argument("--token", help="bearer token for --proxied")
     parser.add_argument("--verbose", action="store_true", help="a line per scenario")
     return parser.parse_args(arguments)

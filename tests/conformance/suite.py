@@ -15,6 +15,7 @@ from tests.conformance.results import Results, read_results
 HERE: Final = Path(__file__).parent
 HOME: Final = Path(".postern/conformance")
 PACKAGES: Final = HOME / "npm"
+REFERENCE_SERVER: Final = PACKAGES / "node_modules/@modelcontextprotocol/server-everything/dist/index.js"
 SUITES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "2025-11-25": ("conformance-0.2", ("--requirements", "2025-11-25")),
     "2026-07-28": ("conformance-0.2", ("--requirements", "2026-07-28")),

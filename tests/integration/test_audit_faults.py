@@ -1,21 +1,25 @@
 """PostgreSQL fails under the writer. After each fault: answered is a subset of recorded, and the chain is whole."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import pytest
 
-from proxy.audit.chain import genesis
 from proxy.audit.errors import AuditUnavailable
 from proxy.audit.limits import Limits
 from proxy.audit.record import Intent, Row
 from proxy.audit.writer import AuditWriter
 from registry.database.pool import connection
 from tests.fixtures_postgres import SUPERUSER, PrivatePostgres
+from tests.integration.audit_load import Load, check_books, until
 from tests.unit.audit.samples import call, outcome, refusal, request
 
 
@@ -35,29 +39,6 @@ async def quiet() -> None:
 FAST = Limits(commit_timeout_s=1.5, patience_s=3)
 
 
-class Load:
-    """Callers that do intent, work, row; `told` are the executions whose caller got an answer."""
-
-    def __init__(self, writer: AuditWriter) -> None:
-        self.writer = writer
-        self.told: set[UUID] = set()
-        self.dispatched: set[UUID] = set()
-        self.refused = 0
-
-    async def run(self, until: asyncio.Event) -> None:
-        while not until.is_set():
-            intent, row = call()
-            try:
-                await self.writer.write_intent(intent)
-                self.dispatched.add(intent.request.execution_id)
-                await asyncio.sleep(0)
-                await self.writer.write_row(row)
-                self.told.add(row.request.execution_id)
-            except AuditUnavailable:
-                self.refused += 1
-                await asyncio.sleep(0.01)
-
-
 @asynccontextmanager
 async def loaded(server: PrivatePostgres, callers: int = 8) -> AsyncGenerator[Load]:
     """A writer under load; at the end it is healthy, closed, and its books are checked."""
@@ -73,32 +54,7 @@ async def loaded(server: PrivatePostgres, callers: int = 8) -> AsyncGenerator[Lo
         stop.set()
         await asyncio.gather(*tasks)
         await writer.aclose()
-    await check_books(server, load)
-
-
-async def until(is_so: Callable[[], bool], what: str, limit_s: float = 20) -> None:
-    deadline = asyncio.get_running_loop().time() + limit_s
-    while not is_so():
-        assert asyncio.get_running_loop().time() < deadline, f"not within {limit_s} s: {what}"
-        await asyncio.sleep(0.01)
-
-
-async def check_books(server: PrivatePostgres, load: Load) -> None:
-    async with connection(server.dsn("postern_auditor")) as auditor:
-        logged = {row[0] for row in await auditor.fetch("select execution_id from audit_log")}
-        intended = {row[0] for row in await auditor.fetch("select execution_id from audit_intents")}
-        links = await auditor.fetch(
-            "select seq, prev_hash, row_hash from audit_entries where writer_id = $1 order by seq",
-            load.writer.writer_id,
-        )
-    assert load.told <= logged
-    assert load.dispatched <= intended
-    assert load.dispatched <= logged, "every dispatched call has its row, in time or owed"
-    assert [row["seq"] for row in links] == list(range(1, len(links) + 1))
-    previous = genesis(load.writer.writer_id).hash
-    for row in links:
-        assert row["prev_hash"] == previous
-        previous = row["row_hash"]
+    await check_books(server.dsn("postern_auditor"), load)
 
 
 async def in_thread(work: Callable[[], Any]) -> None:
@@ -232,3 +188,42 @@ async def test_a_lost_write_privilege_closes_and_heals(private_postgres: Private
         await owner.execute("revoke insert on audit_entries from postern_proxy")
         await until(lambda: not load.writer.healthy, "the writer says so")
         await owner.execute("grant insert on audit_entries to postern_proxy")
+
+
+@pytest.fixture
+def tiny_disk() -> Iterator[Path]:
+    """A file system of 3 MB; needs the right to mount."""
+    folder = Path(tempfile.mkdtemp(prefix="postern-tiny-")).resolve()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    try:
+        if mounted.returncode != 0:
+            pytest.skip("no right to mount a tiny file system here")
+        yield folder
+    finally:
+        if mounted.returncode == 0:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_a_full_disk_closes_and_heals(private_postgres: PrivatePostgres, tiny_disk: Path) -> None:
+    """The tablespace of the log is full: refused, nothing lost; when there is room again it goes on by itself."""
+    owner = (private_postgres.base / "data").stat()
+    os.chown(tiny_disk, owner.st_uid, owner.st_gid)
+    ballast = tiny_disk / "ballast"
+    async with connection(private_postgres.dsn(SUPERUSER)) as admin:
+        await admin.execute(f"create tablespace tiny location '{tiny_disk}'")
+        for part in await admin.fetch(
+            "select inhrelid::regclass::text from pg_inherits where inhparent = 'audit_log'::regclass"
+        ):
+            await admin.execute(f"alter table {part[0]} set tablespace tiny")
+    async with loaded(private_postgres) as load:
+        ballast.write_bytes(b"")
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        await until(lambda: load.refused > 0, "callers are refused")
+        assert not load.writer.healthy or load.writer.counters.outages
+        ballast.unlink()
+        await until(lambda: load.writer.healthy, "the writer is back")
