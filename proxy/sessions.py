@@ -3,32 +3,34 @@
 A session is never authentication. Another principal's or server's id is answered exactly like an unknown one.
 """
 
+import asyncio
 import json
 import math
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
-from proxy import errors
 from proxy.auth.identity import Authenticated, Identity
-from proxy.errors import Refusal
 from registry.database import queries
-from registry.database.driver import Pool
+from registry.database.driver import Pool, Record
 from registry.models import Server
 
 SESSION_HEADER = b"mcp-session-id"
 CHANNEL = "postern_sessions"
-_REMEMBERED = 10_000
-_TRUSTED_S = 30.0
-_MAX_ID_CHARS = 128
 DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
-UNKNOWN = Refusal("session.unknown", 404, errors.SESSION_UNKNOWN, "unknown session: initialize again without an id")
-MISSING = Refusal("session.missing", 400, errors.INVALID_REQUEST, "the Mcp-Session-Id header is missing")
+_REMEMBERED = 10_000
+_TRUSTED_S = 10.0
+_PATIENCE_S = 5.0
+_MAX_ID_CHARS = 128
+_MAX_INITIALIZE_BYTES = 65_536
+
+RpcId = int | str
 
 
 class SessionStoreUnavailableError(Exception):
@@ -37,15 +39,35 @@ class SessionStoreUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open session. `initialize` holds the client's parameters, from which a lost upstream session is rebuilt."""
+    """An open session. `expires` is in seconds since the epoch; `event_key` signs the event ids that its client sees."""
 
     id: str
     server: str
     owner: tuple[str, str, str]
     upstream_id: str | None
     protocol_version: str
-    initialize: dict[str, object]
+    event_key: bytes = field(repr=False)
+    expires: float
     generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """From what a lost upstream session is made again; `initialize` is None where it was too large to keep."""
+
+    initialize: dict[str, object] | None
+    log_level: str | None
+    subscriptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A session that is over and whose server has not been told yet."""
+
+    id: str
+    server: str
+    upstream_id: str
+    protocol_version: str
 
 
 class Sessions:
@@ -60,20 +82,76 @@ class Sessions:
 
     async def find(self, session_id: str, server: Server, identity: Identity) -> Session | None:
         """Return the caller's open session on this server, or None."""
-        if len(session_id) > _MAX_ID_CHARS:
+        if len(session_id) > _MAX_ID_CHARS or not session_id.isascii() or not session_id.isprintable():
             return None
-        loaded, at = self._known.get(session_id, (None, -math.inf))
-        if at < self._clock() - min(_TRUSTED_S, server.sessions.idle_s):
-            loaded = await self._load(session_id, server)
-        if loaded is None or loaded.server != server.name or loaded.owner != owner_of(identity):
+        found, at = self._known.get(session_id, (None, -math.inf))
+        if at < self._clock() - min(_TRUSTED_S, server.sessions.idle_s / 2):
+            found = await self._load(session_id)
+        if found is None or found.server != server.name or found.owner != owner_of(identity):
             return None
         self._active.add(session_id)
-        return loaded
+        return found
 
     async def reload(self, session: Session) -> Session | None:
         """Return the session as PostgreSQL knows it now; another replica may have rebuilt or closed it."""
-        row = await self._ask("find_session", session.id, None)
-        return _session_of(row) if row is not None else None
+        return await self._load(session.id)
+
+    async def create(
+        self, server: Server, identity: Identity, upstream_id: str, version: str, initialize: dict[str, object]
+    ) -> Session:
+        """Keep a new session; durable on return."""
+        kept = json.dumps(initialize, separators=(",", ":"))
+        session = Session(
+            id=secrets.token_urlsafe(24),
+            server=server.name,
+            owner=owner_of(identity),
+            upstream_id=upstream_id,
+            protocol_version=version,
+            event_key=secrets.token_bytes(32),
+            expires=math.inf,
+        )
+        row = await self._ask(
+            "create_session",
+            session.id,
+            server.name,
+            *session.owner,
+            upstream_id,
+            version,
+            kept if len(kept) <= _MAX_INITIALIZE_BYTES else None,
+            session.event_key,
+            server.sessions.idle_s,
+            server.sessions.absolute_s,
+        )
+        session = replace(session, expires=row["expires"] if row is not None else math.inf)
+        self._remember(session)
+        return session
+
+    async def end(self, session: Session, status: str = "closed") -> None:
+        """End a session whose server knows that it is over; from now on its id is unknown."""
+        self.forget(session.id)
+        await self._run("end_session", session.id, status)
+
+    # --- what a lost upstream session is made of
+
+    async def memory(self, session: Session) -> Memory | None:
+        """Return what rebuilds the session; None if it is not open any more."""
+        row = await self._ask("find_memory", session.id)
+        if row is None:
+            return None
+        initialize = json.loads(row["initialize"]) if row["initialize"] is not None else None
+        return Memory(initialize, row["log_level"], tuple(row["subscriptions"]))
+
+    async def remember(self, session: Session, method: str, value: str) -> None:
+        """Keep what a client asked its server to remember for the session."""
+        await self._run(_REMEMBERED_BY[method], session.id, value)
+
+    async def claim_rebuild(self, session: Session, lease_s: float) -> bool:
+        """Take the right to rebuild for `lease_s`; False while another replica has it."""
+        return await self._ask("claim_rebuild", session.id, session.generation, lease_s) is not None
+
+    async def release_rebuild(self, session: Session) -> None:
+        """Give that right back."""
+        await self._run("release_rebuild", session.id, session.generation)
 
     async def rebind(self, session: Session, upstream_id: str) -> Session:
         """Bind the session to a new upstream one; whoever comes second gets the first one's binding."""
@@ -84,35 +162,21 @@ class Sessions:
         self._remember(bound)
         return bound
 
-    async def _ask(self, statement: str, *arguments: object) -> Any:
-        try:
-            return await self._pool.fetchrow(self._sql[statement], *arguments)
-        except DATABASE_AWAY as error:
-            raise SessionStoreUnavailableError(f"sessions cannot be read or kept: {error}") from error
+    # --- questions of the server
 
-    async def _load(self, session_id: str, server: Server) -> Session | None:
-        row = await self._ask("find_session", session_id, server.sessions.idle_s)
-        if row is None:
-            self.forget(session_id)
-            return None
-        session = _session_of(row)
-        self._remember(session)
-        return session
+    async def note_question(self, session: Session, rpc_id: RpcId) -> bool:
+        """Remember that the server asks the client; False if it has too many open questions."""
+        return await self._ask("note_question", session.id, json.dumps(rpc_id)) is not None
 
-    async def create(
-        self, server: Server, identity: Identity, upstream_id: str, version: str, initialize: dict[str, object]
-    ) -> Session:
-        """Keep a new session; durable on return."""
-        session = Session(secrets.token_urlsafe(24), server.name, owner_of(identity), upstream_id, version, initialize)
-        kept = (upstream_id, version, json.dumps(initialize), server.sessions.absolute_s)
-        await self._ask("create_session", session.id, server.name, *session.owner, *kept)
-        self._remember(session)
-        return session
+    async def claim_question(self, session: Session, rpc_id: RpcId) -> bool:
+        """Whether the server has asked this and nobody has answered; the question counts as answered from now on."""
+        return await self._ask("claim_question", session.id, json.dumps(rpc_id)) is not None
 
-    async def end(self, session: Session, status: str = "closed") -> None:
-        """Close a session; from now on its id is unknown."""
-        self.forget(session.id)
-        await self._ask("end_session", session.id, status)
+    # --- other replicas, other workers
+
+    async def let_go(self, session: Session, execution: UUID) -> None:
+        """Tell whoever works on an execution that its stream has been resumed elsewhere."""
+        await self._run("let_go", session.id, str(execution))
 
     def forget(self, session_id: str) -> None:
         """Look it up again the next time: it changed."""
@@ -122,17 +186,73 @@ class Sessions:
         """Notifications may have been missed."""
         self._known.clear()
 
-    async def write_activity(self) -> None:
-        """Write the gathered activity in one statement; call it every few seconds."""
-        active, self._active = self._active, set()
-        if active:
-            await self._pool.execute(self._sql["touch_sessions"], list(active))
+    # --- housekeeping; these raise one of DATABASE_AWAY
+
+    async def touch(self, in_use: Sequence[str]) -> list[str]:
+        """Write the activity gathered since the last time, and of sessions in use; return those of `in_use` still open."""
+        active, self._active = self._active | set(in_use), set()
+        if not active:
+            return []
+        try:
+            rows = await self._fetch("touch_sessions", list(active))
+        except DATABASE_AWAY:
+            self._active |= active
+            raise
+        still_open = {row["id"] for row in rows}
+        return [session_id for session_id in in_use if session_id in still_open]
+
+    async def expire(self, limit: int) -> int:
+        """Mark sessions whose time is over; return how many."""
+        status: str = await self._within_patience(self._pool.execute(self._sql["expire_sessions"], limit))
+        return int(status.rsplit(" ", 1)[-1])
+
+    async def take_ended(self, servers: Sequence[str], limit: int) -> list[Ended]:
+        """Return ended sessions whose servers are still to be told; each is returned to one caller, once."""
+        rows = await self._fetch("take_ended", list(servers), limit)
+        return [Ended(row["id"], row["server"], row["upstream_id"], row["protocol_version"]) for row in rows]
+
+    async def delete_ended(self, kept_s: float, limit: int) -> None:
+        """Delete sessions that ended longer ago."""
+        await self._within_patience(self._pool.execute(self._sql["delete_ended"], kept_s, limit))
+
+    async def _load(self, session_id: str) -> Session | None:
+        row = await self._ask("find_session", session_id)
+        if row is None:
+            self.forget(session_id)
+            return None
+        session = _session_of(row)
+        self._remember(session)
+        return session
 
     def _remember(self, session: Session) -> None:
         self._known[session.id] = (session, self._clock())
         self._known.move_to_end(session.id)
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
+
+    async def _ask(self, statement: str, *arguments: object) -> Record | None:
+        rows = await self._run(statement, *arguments)
+        return rows[0] if rows else None
+
+    async def _run(self, statement: str, *arguments: object) -> list[Record]:
+        try:
+            return await self._fetch(statement, *arguments)
+        except DATABASE_AWAY as error:
+            raise SessionStoreUnavailableError(f"sessions cannot be read or kept: {error}") from error
+
+    async def _fetch(self, statement: str, *arguments: object) -> list[Record]:
+        return await self._within_patience(self._pool.fetch(self._sql[statement], *arguments))
+
+    async def _within_patience(self, work: Any) -> Any:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await work
+
+
+_REMEMBERED_BY = {
+    "logging/setLevel": "remember_log_level",
+    "resources/subscribe": "remember_subscription",
+    "resources/unsubscribe": "forget_subscription",
+}
 
 
 def owner_of(identity: Identity) -> tuple[str, str, str]:
@@ -142,13 +262,14 @@ def owner_of(identity: Identity) -> tuple[str, str, str]:
     return ("", "", "")
 
 
-def _session_of(row: Any) -> Session:
+def _session_of(row: Record) -> Session:
     return Session(
         id=row["id"],
         server=row["server"],
         owner=(row["issuer"], row["subject"], row["client"]),
         upstream_id=row["upstream_id"],
         protocol_version=row["protocol_version"],
-        initialize=json.loads(row["initialize"]),
+        event_key=row["event_key"],
+        expires=row["expires"],
         generation=row["generation"],
     )

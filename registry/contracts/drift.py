@@ -32,9 +32,9 @@ class Drift:
         match self.change:
             case "added":
                 looks = f"; it is what {_shown(self.other)} was pinned as" if self.other else ""
-                return f"{what} is not pinned{looks}"
+                return f"{what} {'are' if self.kind == 'instructions' else 'is'} not pinned{looks}"
             case "removed":
-                return f"{what} is gone"
+                return f"{what} {'are' if self.kind == 'instructions' else 'is'} gone"
             case "renamed":
                 also = f", and changed: {_places(self.places)}" if self.places else ""
                 return f"{what} is now called {_shown(self.other or '')}{also}"

@@ -98,8 +98,8 @@ def unsatisfiable(context: Context) -> Iterator[Finding]:
         implications = None
     for server in context.servers():
         reach = _reach(context, server)
-        if reach is None or (reach and implications is None):
-            continue
+        if reach is None or (reach and implications is None) or (not reach and server.oauth.required):
+            continue  # anything is possible, the model itself is broken, or OAUTH-KEYS-MISSING says it already
         within = implications.expand(reach) if implications else reach
         for pointer, scope in _needed(server):
             if scope not in within:

@@ -81,7 +81,10 @@ async def ensure(environment: Environment, progress: Progress) -> bool:
     """Make the environment current; return False if it was. Several processes may ask at once. Raises InstallError."""
     if environment.is_current():
         return False
-    environment.directory.mkdir(parents=True, exist_ok=True)
+    try:
+        environment.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InstallError(f"{environment.directory}: cannot make the directory: {error.strerror}") from error
     async with _locked(environment.directory):
         if environment.is_current():
             return False

@@ -9,6 +9,7 @@ from mcp.client.auth import OAuthClientProvider
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from pydantic import AnyUrl
 
 from tests.fakes.authorization_server import AuthorizationServer
 from tests.fakes.recorder import Recorder
@@ -92,7 +93,7 @@ async def test_official_client_discovers_authorizes_calls_and_steps_up(sidecar, 
         server_url=url,
         client_metadata=OAuthClientMetadata(
             client_name="test",
-            redirect_uris=["http://127.0.0.1:1/callback"],
+            redirect_uris=[AnyUrl("http://127.0.0.1:1/callback")],
             grant_types=["authorization_code"],
             response_types=["code"],
             token_endpoint_auth_method="none",

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp_types import CallToolResult, TextContent
 
 from tests.sidecar import MODERN, Sidecar, wait_for
 
@@ -64,6 +65,12 @@ async def connected(sidecar: Sidecar, server: str, mode: str) -> AsyncGenerator[
             yield client
 
 
+def _text(result: CallToolResult) -> str:
+    content = result.content[0]
+    assert isinstance(content, TextContent)
+    return content.text
+
+
 async def rows(sidecar_dsn: str, where: str = "true", *arguments: object) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(sidecar_dsn)
     try:
@@ -83,11 +90,11 @@ async def test_official_client_lists_and_calls_tools_on_both_servers(
         assert [tool.name for tool in (await client.list_tools()).tools] == ["get_current_time"]
         result = await client.call_tool("get_current_time", {"timezone": "Europe/Berlin"})
         assert not result.is_error
-        assert "Europe/Berlin" in result.content[0].text
+        assert "Europe/Berlin" in _text(result)
     async with connected(sidecar, "git", mode) as client:
         assert {tool.name for tool in (await client.list_tools()).tools} == {"git_log", "git_status"}
         result = await client.call_tool("git_log", {"repo_path": str(repository)})
-        assert "First" in result.content[0].text
+        assert "First" in _text(result)
     written = (await rows(module_database.dsn("postern_auditor")))[before:]
     calls = {row["server"]: row for row in written if row["method"] == "tools/call"}
     assert set(calls) == {"time", "git"}
@@ -177,6 +184,7 @@ async def test_killed_proxy_leaves_an_intent_that_the_next_start_closes_once(slo
     async def closed() -> list[asyncpg.Record]:
         return await rows(auditor, "method = 'tools/call'")
 
+    found: list[asyncpg.Record] = []
     for _ in range(600):
         if found := await closed():
             break

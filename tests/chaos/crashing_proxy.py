@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from proxy.audit.record import Intent, Row
-from proxy.exchange import AsgiExchange, Header
+from proxy.exchange import AsgiExchange, Header, Receive, Scope, Send
 from proxy.executor import AuditSink, Executor
 from proxy.runtime import Runtime
 from proxy.server import run
@@ -108,8 +108,8 @@ def fused(fuse: Fuse) -> type[Runtime]:
             executor.fuse = fuse
             return executor
 
-        def make_exchange(self, *asgi: Any) -> AsgiExchange:
-            exchange = FusedExchange(*asgi)
+        def make_exchange(self, scope: Scope, receive: Receive, send: Send) -> AsgiExchange:
+            exchange = FusedExchange(scope, receive, send)
             FusedExchange.fuse = fuse
             return exchange
 

@@ -166,7 +166,13 @@ def test_every_import_of_a_third_party_package_is_declared() -> None:
     import ast
     import sys
 
-    names = {"jwt": "pyjwt", "yaml": "pyyaml", "jsonschema_rs": "jsonschema-rs", "mcp_types": "mcp", "pydantic_core": "pydantic"}
+    names = {
+        "jwt": "pyjwt",
+        "yaml": "pyyaml",
+        "jsonschema_rs": "jsonschema-rs",
+        "mcp_types": "mcp",
+        "pydantic_core": "pydantic",
+    }
     own = {"proxy", "registry", "supervisor_plugin", "tests"}
     runtime = {normal(name) for name in project()["project"]["dependencies"]}
     undeclared = set()

@@ -30,7 +30,7 @@ class AuthorizationServer:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base's name
                 """Stay silent."""
 
             def _json(self, status: int, document: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ def tool(name: str) -> dict[str, Any]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, *_args: object) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A proxy that was killed resets its connections; that is no news."""
 
 
@@ -36,7 +36,7 @@ class Recorder:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def log_message(self, *_args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base's name
                 """Stay silent."""
 
             def _record(self) -> bytes:

@@ -1,13 +1,14 @@
 """SEC-17 … SEC-21: what two parsers could read differently is refused, and what is forwarded is what was authorized."""
 
 import json
+from typing import Any
 
 import pytest
 
 from tests.sidecar import META, MODERN
 
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
-CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {}}}
+CALL: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {}}}
 
 
 def _token(guarded) -> str:

@@ -1,0 +1,95 @@
+"""What this worker is answering now, so that it can be ended from outside: revoked, cancelled, resumed, drained."""
+
+import asyncio
+from contextlib import suppress
+from typing import Protocol
+from uuid import UUID
+
+from proxy.call import Call
+from proxy.ends import CLIENT_CANCELLED, REVOKED, STREAM_MOVED, End, session_over
+
+CANCEL_GRACE_S = 3.0
+_HANDOVER_S = 2.0
+
+RpcId = int | str
+
+
+class Answering(Protocol):
+    """One request on its way. `stop` ends it once; after its answer has begun to be recorded it does nothing."""
+
+    call: Call
+    done: asyncio.Event
+
+    def stop(self, end: End) -> None: ...
+
+
+class Live:
+    """The requests of one worker, by execution and by session."""
+
+    def __init__(self) -> None:
+        self._executions: dict[UUID, Answering] = {}
+        self._sessions: dict[str, dict[UUID, Answering]] = {}
+
+    def __len__(self) -> int:
+        return len(self._executions)
+
+    def add(self, answering: Answering) -> None:
+        """A request is on its way."""
+        call = answering.call
+        self._executions[call.execution_id] = answering
+        if call.session is not None:
+            self._sessions.setdefault(call.session.id, {})[call.execution_id] = answering
+
+    def remove(self, answering: Answering) -> None:
+        """It has been answered."""
+        call = answering.call
+        self._executions.pop(call.execution_id, None)
+        if call.session is not None and (there := self._sessions.get(call.session.id)) is not None:
+            there.pop(call.execution_id, None)
+            if not there:
+                del self._sessions[call.session.id]
+        answering.done.set()
+
+    def sessions(self) -> list[str]:
+        """Return the ids of sessions with a request on its way or a stream open."""
+        return list(self._sessions)
+
+    def session_changed(self, session_id: str, status: str) -> None:
+        """End the streams of a session that is not open any more; of a revoked one whatever is on its way."""
+        if status == "open":
+            return
+        end = session_over(status)
+        for answering in self._of(session_id):
+            if end is REVOKED or answering.call.is_long_lived:
+                answering.stop(end)
+
+    def end_streams(self, end: End) -> None:
+        """End every long-lived stream."""
+        for answering in list(self._executions.values()):
+            if answering.call.is_long_lived:
+                answering.stop(end)
+
+    def cancel(self, session_id: str, rpc_id: RpcId) -> None:
+        """The client has cancelled a request: end it if the server does not within a grace."""
+        for answering in self._of(session_id):
+            if answering.call.rpc_id == rpc_id and type(answering.call.rpc_id) is type(rpc_id):
+                asyncio.get_running_loop().call_later(CANCEL_GRACE_S, answering.stop, CLIENT_CANCELLED)
+
+    def let_go(self, execution: UUID) -> Answering | None:
+        """The stream of a request has been resumed: the server must see its old connection end."""
+        answering = self._executions.get(execution)
+        if answering is not None:
+            answering.stop(STREAM_MOVED)
+        return answering
+
+    async def hand_over(self, execution: UUID) -> bool:
+        """Let go and wait until the old connection is closed; False if the request is not answered here."""
+        answering = self.let_go(execution)
+        if answering is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_HANDOVER_S):
+                    await answering.done.wait()
+        return answering is not None
+
+    def _of(self, session_id: str) -> list[Answering]:
+        return list(self._sessions.get(session_id, {}).values())

@@ -1,0 +1,38 @@
+"""Ctrl-C: the first ends in order, the second at once, an echo of the first counts for nothing."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from supervisor_plugin.up.interrupts import SAME_WISH_S, Interrupts
+
+
+async def until_cancelled() -> None:
+    await asyncio.Event().wait()
+
+
+async def seen(interrupts: Interrupts, count: int) -> None:
+    async with asyncio.timeout(5):
+        while interrupts.count < count:  # noqa: ASYNC110 - a signal handler counts
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.anyio
+async def test_first_signal_cancels_the_work_and_second_asks_for_haste() -> None:
+    notes: list[str] = []
+    work = asyncio.create_task(until_cancelled())
+    interrupts = Interrupts(work, notes.append)
+    with interrupts.handled():
+        os.kill(os.getpid(), signal.SIGINT)
+        await seen(interrupts, 1)
+        os.kill(os.getpid(), signal.SIGINT)  # the shell's echo of the same key press
+        await asyncio.wait([work], timeout=5)
+        assert work.cancelled()
+        assert not interrupts.hurry()
+        await asyncio.sleep(SAME_WISH_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await seen(interrupts, 2)
+    assert interrupts.hurry()
+    assert len(notes) == 1
