@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from proxy.auth.metadata import metadata_response
+from proxy import admin
+from proxy.auth.metadata import WELL_KNOWN, metadata_response
 from proxy.exchange import Receive, Scope, Send
 from proxy.runtime import Runtime
 
@@ -23,7 +24,9 @@ class App:
             routes=[
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
-                Route("/.well-known/oauth-protected-resource/{name}/mcp", self._resource_metadata),
+                Route(admin.PATH, self._registry),
+                Route(WELL_KNOWN + admin.PATH, self._registry_metadata),
+                Route(WELL_KNOWN + "/{name}/mcp", self._resource_metadata),
             ]
         )
         self._starlette.router.redirect_slashes = False
@@ -50,3 +53,9 @@ class App:
 
     async def _resource_metadata(self, request: Request) -> Response:
         return metadata_response(self._runtime.fleet, request.path_params["name"])
+
+    async def _registry(self, request: Request) -> Response:
+        return await self._runtime.admin.registry(request)
+
+    async def _registry_metadata(self, request: Request) -> Response:
+        return await self._runtime.admin.metadata(request)

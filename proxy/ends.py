@@ -66,9 +66,13 @@ CLIENT_LEFT = silent(Status.CANCELLED, "client.left", "the client left before th
 CLIENT_CANCELLED = silent(
     Status.CANCELLED, "client.cancelled", "the client cancelled the request; the server gave no answer after that", 499
 )
-CREDENTIAL_EXPIRED = silent(Status.SUCCESS, "stream.credential_expired", "the credential that opened the stream expired")
+CREDENTIAL_EXPIRED = silent(
+    Status.SUCCESS, "stream.credential_expired", "the credential that opened the stream expired"
+)
 SESSION_EXPIRED = silent(Status.SUCCESS, "session.expired", "the session has reached its absolute timeout")
-DRAINING = silent(Status.SUCCESS, "stream.draining", "the proxy is being stopped, the client may open the stream elsewhere")
+DRAINING = silent(
+    Status.SUCCESS, "stream.draining", "the proxy is being stopped, the client may open the stream elsewhere"
+)
 INTERRUPTED = silent(Status.INTERRUPTED, "proxy.drained", "the proxy was stopped before the answer", 503)
 UNRECORDABLE = failed(
     Refusal("audit.unavailable", 503, errors.UNAVAILABLE, "no answer without an audit row", RETRY_SOON), reached=False

@@ -1,36 +1,39 @@
-"""From an upstream's HTTP answer to the one JSON-RPC message that ends a request."""
+"""From an upstream's HTTP answer to the one JSON-RPC message that ends a request. Pure, but for the reading itself."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import msgspec
 
-from proxy.exchange import Header
+from proxy.ends import BrokenAnswerError
 from proxy.upstream.response import UpstreamResponse
 from proxy.wire.sse import SseError, SseEvent, SseParser
 
+EVENT_STREAM = b"text/event-stream"
+JSON = b"application/json"
+
 _DECODER = msgspec.json.Decoder()
-_MAX_EVENT_BYTES = 16_777_216
 
-
-class BrokenAnswerError(Exception):
-    """The server answered, but not in MCP; the message says what was wrong."""
+RpcId = int | str | None
 
 
 @dataclass(slots=True)
 class Reply:
-    """A whole answer that waits for its row. `message` is the decoded JSON-RPC response, None where there is no body.
+    """A whole answer that waits for its row. `message` is the decoded JSON-RPC response, None where there is none.
 
     `body` is what the client will get: the JSON document, or the last event of a stream with its framing.
     """
 
     status: int
-    headers: list[Header] = field(default_factory=list[Header])
     body: bytes = b""
     message: dict[str, object] | None = None
     event: SseEvent | None = None
-    events: int = 0
+
+    @property
+    def is_result(self) -> bool:
+        """Whether the server did what it was asked."""
+        return self.status < 300 and (self.message is None or "result" in self.message)
 
 
 def content_type(response: UpstreamResponse) -> bytes:
@@ -52,31 +55,59 @@ def decode_message(body: bytes) -> dict[str, object]:
     return cast("dict[str, object]", message)
 
 
-def is_answer_to(message: dict[str, object], rpc_id: int | str | None) -> bool:
+def is_response(message: dict[str, object]) -> bool:
+    """Whether a message is a well-formed JSON-RPC response."""
+    is_error = isinstance(message.get("error"), dict)
+    is_one_of_two = ("result" in message) != is_error and ("error" in message) == is_error
+    return message.get("jsonrpc") == "2.0" and "method" not in message and is_one_of_two
+
+
+def is_answer_to(message: dict[str, object], rpc_id: RpcId) -> bool:
     """Whether the message ends the request of that id; an error may carry no id where the server could not read it."""
-    if "method" in message:
+    if not is_response(message):
         return False
     found = message.get("id")
-    if found == rpc_id and type(found) is type(rpc_id):
-        return True
-    return found is None and "error" in message
+    if found is None:
+        return "error" in message
+    return found == rpc_id and type(found) is type(rpc_id)
 
 
-def reply_of(status: int, body: bytes, rpc_id: int | str | None, *, is_json: bool, expects_message: bool) -> Reply:
-    """Judge a whole answer that is no stream: a JSON-RPC message where one is due, nothing where none is."""
-    if is_json and body.strip():
-        message = decode_message(body)
-        if rpc_id is not None and not is_answer_to(message, rpc_id):
-            raise BrokenAnswerError("the server answered another request than the one it was sent")
-        return Reply(status, body=body, message=message)
-    if status < 300 and (body.strip() or expects_message):
+def is_question(message: dict[str, object]) -> bool:
+    """Whether the server asks the client for something."""
+    return "method" in message and "id" in message
+
+
+def reply_of(status: int, body: bytes, rpc_id: RpcId, *, is_json: bool) -> Reply:
+    """Judge a whole answer that is no stream: a JSON-RPC answer where one is due, a bare status where none is.
+
+    A body that says nothing in JSON-RPC is dropped where only the status counts: of an error, of an acknowledgement.
+    """
+    if status >= 400:
+        message = _error_in(body) if is_json else None
+        return Reply(status, body if message else b"", message)
+    if status >= 300:
+        raise BrokenAnswerError(f"the server answered HTTP {status}, and redirects are not followed")
+    if rpc_id is None:
+        return Reply(status)
+    if not is_json:
         raise BrokenAnswerError(f"the server answered HTTP {status} without JSON or an event stream")
-    return Reply(status)
+    message = decode_message(body)
+    if not is_answer_to(message, rpc_id):
+        raise BrokenAnswerError("the server's answer is not the JSON-RPC response to this request")
+    return Reply(status, body, message)
 
 
-async def events(response: UpstreamResponse) -> AsyncIterator[SseEvent]:
+def _error_in(body: bytes) -> dict[str, object] | None:
+    try:
+        message = decode_message(body)
+    except BrokenAnswerError:
+        return None
+    return message if is_response(message) and "error" in message else None
+
+
+async def events(response: UpstreamResponse, max_event_bytes: int) -> AsyncIterator[SseEvent]:
     """Yield the events of a stream as they come; their bytes are untouched."""
-    parser = SseParser(_MAX_EVENT_BYTES)
+    parser = SseParser(max_event_bytes)
     try:
         async for chunk in response:
             for event in parser.feed(chunk):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from time import monotonic, time
 from typing import Self
 
+from proxy.admin import AdminDoor
 from proxy.audit.reconcile import close_interrupted, close_interrupted_forever
 from proxy.audit.writer import AuditWriter
 from proxy.auth.bearer import ServerAuth
@@ -75,6 +76,7 @@ class Runtime:
             self.roads[server.name] = self._road(server)
             self._routes[f"/{server.name}/mcp"] = self._route(fleet, server)
         self._stack.push_async_callback(self._close_roads)
+        self.admin = AdminDoor(fleet, self._secrets)
         self.executor = self.make_executor()
         door = Door(fleet.public_url(), fleet.proxy)
         self.pipeline = Pipeline(self._routes, door, self.sessions, self.board, self.executor)
@@ -104,6 +106,7 @@ class Runtime:
             name: self._road(after[name]) for name in changed if name in after and _is_rerouted(before, after, name)
         }
         routes = {f"/{server.name}/mcp": self._route(fleet, server) for server in after.values()}
+        self.admin = AdminDoor(fleet, self._secrets)
         self.fleet = fleet
         retired = [self.roads.pop(name) for name in before if name in roads or name not in after]
         self.roads.update(roads)

@@ -37,19 +37,19 @@ def command(servers: tuple[str, ...], file: str | None, shows: bool, approve: bo
     assert result.fleet is not None  # noqa: S101 -- the gate is passed
     chosen = _chosen(result.fleet, servers)
     target = lock_path(path)
+    secrets = SecretReader(path.absolute().parent, os.environ)
+    state_dir = Path(os.environ.get("POSTERN_STATE_DIR", ".postern")).absolute()
     try:
         lock = read_lock(target)
-        live = asyncio.run(_ask(chosen, path))
+        live = asyncio.run(_ask(chosen, secrets, state_dir))
         findings = [find(lock, server.name, live[server.name]) for server in chosen]
         if not servers:
             findings += gone(lock, [server.name for server in result.fleet.servers.values()])
-        changed = lock if shows else adopt(lock, findings, approve=approve)
-        if changed != lock:
-            write_lock(target, changed)
+        wrote = not shows and write_lock(target, adopt(lock, findings, approve=approve))
     except LockError as error:
         click.echo(f"postern lock: {error}", err=True)
         sys.exit(EXIT_CANNOT)
-    _report(findings, target, shows=shows or approve, wrote=changed != lock)
+    _report(findings, target, shows=shows or approve, wrote=wrote)
     sys.exit(_exit_code(findings, shows=shows, approve=approve))
 
 
@@ -61,9 +61,7 @@ def _chosen(fleet: Fleet, names: Sequence[str]) -> list[Server]:
     return [there[name] for name in names] or [each for each in there.values() if each.contract.drift != "skip"]
 
 
-async def _ask(servers: Sequence[Server], registry: Path) -> Mapping[str, Catalogue | str]:
-    secrets = SecretReader(registry.absolute().parent, os.environ)
-    state_dir = Path(os.environ.get("POSTERN_STATE_DIR", ".postern")).absolute()
+async def _ask(servers: Sequence[Server], secrets: SecretReader, state_dir: Path) -> Mapping[str, Catalogue | str]:
     answers = await asyncio.gather(*(_ask_one(server, secrets, state_dir) for server in servers))
     return {server.name: answer for server, answer in zip(servers, answers, strict=True)}
 

@@ -82,8 +82,6 @@ def number(value: float) -> str:
         return str(value)
     if not math.isfinite(value):
         raise NotCanonicalError(f"{value} is no JSON number")
-    if value == 0:
-        return "0"
     if value.is_integer() and abs(value) <= _EXACT:
         return str(int(value))
     return ("-" if value < 0 else "") + _positive(abs(value))

@@ -42,14 +42,16 @@ class Difference:
 
 def differences(was: object, now: object, pointer: str = "") -> Iterator[Difference]:
     """Yield the deepest places where two values differ; 1 and 1.0 are the same, 1 and true are not."""
-    if isinstance(was, Mapping) and isinstance(now, Mapping):
-        before, after = cast("Mapping[str, object]", was), cast("Mapping[str, object]", now)
-        for key in {**before, **after}:
-            yield from differences(before.get(key, ABSENT), after.get(key, ABSENT), f"{pointer}/{_token(key)}")
-    elif isinstance(was, list) and isinstance(now, list):
-        yield from _elements(cast("list[object]", was), cast("list[object]", now), pointer)
-    elif not is_same(was, now):
-        yield Difference(pointer, was, now)
+    match was, now:
+        case Mapping(), Mapping():
+            before, after = cast("Mapping[str, object]", was), cast("Mapping[str, object]", now)
+            for key in {**before, **after}:
+                yield from differences(before.get(key, ABSENT), after.get(key, ABSENT), f"{pointer}/{_token(key)}")
+        case list(), list():
+            yield from _elements(cast("list[object]", was), cast("list[object]", now), pointer)
+        case _:
+            if not is_same(was, now):
+                yield Difference(pointer, was, now)
 
 
 def is_same(was: object, now: object) -> bool:

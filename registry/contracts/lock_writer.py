@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -60,9 +60,9 @@ def _is_equal(read: Any, written: Any) -> bool:
     if type(read) is not type(written):
         return False
     if isinstance(written, dict):
-        known: dict[str, Any] = written
+        known = cast("dict[str, Any]", written)
         return list(read) == list(known) and all(_is_equal(read[key], value) for key, value in known.items())
     if isinstance(written, list):
-        items: list[Any] = written
+        items = cast("list[Any]", written)
         return len(read) == len(items) and all(_is_equal(*pair) for pair in zip(read, items, strict=True))
     return bool(read == written)

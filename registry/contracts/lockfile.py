@@ -59,11 +59,18 @@ def read_lock(path: Path) -> Lock:
     return _Reader(str(path)).lock(source.root.data)
 
 
-def write_lock(path: Path, lock: Lock) -> None:
-    """Replace the file in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(render_lock(lock), encoding="utf-8")
-    temporary.replace(path)
+def write_lock(path: Path, lock: Lock) -> bool:
+    """Replace the file in one step; False where it says the same already. Raises `LockError`."""
+    text = render_lock(lock)
+    try:
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return False
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise LockError(f"cannot write {path}: {error.strerror}") from error
+    return True
 
 
 def render_lock(lock: Lock) -> str:

@@ -63,7 +63,7 @@ class Environment:
 
     def fingerprint(self) -> str:
         """Digest what the installation depends on: lock files, the project's metadata, the Python that runs this."""
-        digest = hashlib.sha256(f"{sys.version}\n{sys.base_prefix}\n{self.directory.absolute()}\n".encode())
+        digest = hashlib.sha256(f"{sys.version}\n{sys.base_prefix}\n{self.directory.resolve()}\n".encode())
         for path in (*self.locks, *((self.project / "pyproject.toml",) if self.project else ())):
             digest.update(path.read_bytes())
         return digest.hexdigest()

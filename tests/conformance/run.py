@@ -21,6 +21,7 @@ from tests.conformance import suite
 from tests.conformance.results import Difference, Results, compare, count
 
 OUTPUT: Final = suite.HOME / "results"
+SERVERS_LOG: Final = OUTPUT / "servers.log"
 # Streams from the first moment and polling, so that the scenarios about them have something to test.
 BRIDGE_OPTIONS: Final = ("--events-after-s", "0.001", "--poll-s", "0.2")
 SUITE_TIMEOUT_S: Final = 600.0
@@ -61,9 +62,11 @@ def free_port() -> int:
 @contextlib.contextmanager
 def listening(command: Sequence[str], port: int, variables: Mapping[str, str]) -> Generator[str]:
     """A server process that accepts connections on a port; its address with the host name that the suite wants."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ, **variables}
-    )
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    with SERVERS_LOG.open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **variables}
+        )
     try:
         _wait_for(port, process, command)
         yield f"http://localhost:{port}/mcp"
@@ -78,7 +81,7 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]", command: Sequence[s
         with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
             return
         time.sleep(0.05)
-    raise SystemExit(f"{' '.join(command)} does not start")
+    raise SystemExit(f"{' '.join(command)} does not start: see {SERVERS_LOG}")
 
 
 @contextlib.contextmanager

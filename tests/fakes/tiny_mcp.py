@@ -3,6 +3,7 @@
 It starts in a few tens of milliseconds, so that tests can start fifty of them. Modes, several joined by commas:
 
     legacy             knows no server/discover
+    forgetful          loses every session after its second request
     no-term            ignores SIGTERM
     grandchild         forks a child that calls setsid and ignores SIGTERM
     daemonize          forks, and the parent exits
@@ -37,6 +38,7 @@ class TinyServer:
     def __init__(self, modes: set[str]) -> None:
         self.modes = modes
         self.sessions = 0
+        self.uses: dict[str, int] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -47,6 +49,8 @@ class TinyServer:
                 if "mute" in self.modes:
                     await asyncio.sleep(3600)
                 status, extra, answer = await self.answer(body)
+                if "forgetful" in self.modes and self.forgets(headers.get("mcp-session-id")):
+                    status, extra, answer = 404, [], b""
                 payload = answer if isinstance(answer, bytes) else json.dumps(answer).encode() if answer else b""
                 lines = [
                     f"HTTP/1.1 {status} X",
@@ -57,6 +61,12 @@ class TinyServer:
                 writer.write("\r\n".join([*lines, "", ""]).encode() + payload)
                 await writer.drain()
         writer.close()
+
+    def forgets(self, session: str | None) -> bool:
+        if session is None:
+            return False
+        self.uses[session] = self.uses.get(session, 0) + 1
+        return self.uses[session] > 3
 
     async def answer(self, body: bytes) -> tuple[int, list[str], object]:
         if "proxy" in self.modes:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ class Node:
         ]
         with (self.folder / "log").open("ab") as log:
             command = [str(self.binaries.postgres), "-D", str(self.data), *options]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, **as_user())
+            self.process = subprocess.Popen(command, text=False, stdout=log, stderr=log, **as_user())
         wait_until(self.answers, "the node answers")
 
     def answers(self) -> bool:
@@ -94,7 +95,7 @@ class Node:
             os.kill(pid, number)
 
 
-def as_user() -> dict[str, object]:
+def as_user() -> dict[str, Any]:
     account = bootstrap_account()
     env = {"LC_ALL": "C", "PATH": os.defpath}
     if account.uid == os.geteuid():

@@ -1,0 +1,174 @@
+"""The streamed answer of one request, on its way to the client: opened, signed, counted, and every answer in it recorded."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from proxy.answers import encode, execution_header, refusal_message
+from proxy.audit.record import Outcome
+from proxy.call import Call
+from proxy.ends import UNRECORDABLE, BrokenAnswerError, EndedError
+from proxy.errors import Refusal
+from proxy.exchange import Exchange, Header
+from proxy.listing import visible_only
+from proxy.relay import RpcId, is_question, is_response
+from proxy.routes import Route
+from proxy.sessions import Session
+from proxy.sessions_events import Origin, Position, seal, with_id
+from proxy.verdict import judge
+from proxy.wire.era import Era
+from proxy.wire.jsonrpc import MAX_ID_BITS, MAX_ID_CHARS
+from proxy.wire.sse import SseEvent, encode_event
+
+_UNBUFFERED: Header = (b"x-accel-buffering", b"no")
+
+
+class Questions(Protocol):
+    """Remembers what servers have asked."""
+
+    async def note_question(self, session: Session, rpc_id: int | str) -> bool: ...
+
+
+class Office(Protocol):
+    """What a stream needs of the executor: the record and the questions."""
+
+    @property
+    def sessions(self) -> Questions: ...
+    async def intend(self, exchange: Exchange | None, call: Call) -> bool: ...
+    async def record(self, exchange: Exchange | None, call: Call, outcome: Outcome) -> bool: ...
+
+
+class ClientStream:
+    """`is_open` once the first byte has left; `position` is the last place in the server's stream that was passed on.
+
+    `is_resumable`: the client has got an event id and may come back with it.
+    """
+
+    def __init__(self, office: Office, exchange: Exchange, call: Call, route: Route, *, is_intended: bool) -> None:
+        self._office = office
+        self._exchange = exchange
+        self._call = call
+        self._route = route
+        self._is_intended = is_intended
+        self._headers: Sequence[Header] = ()
+        self._origin = _origin_of(call)
+        self.status = 200
+        self.events = 0
+        self.is_open = False
+        self.is_resumable = False
+        self.position = call.resumed
+
+    def prepare(self, status: int, headers: Sequence[Header]) -> None:
+        """Take status and headers for the time when the stream opens."""
+        if not self.is_open:
+            self.status, self._headers = status, headers
+
+    async def open(self) -> None:
+        """Send status and headers; an intent is durable before."""
+        if self.is_open:
+            return
+        if not self._is_intended:
+            self._is_intended = True
+            if not await self._office.intend(None, self._call):
+                raise EndedError(UNRECORDABLE)
+        self.is_open = True
+        await self._exchange.open(self.status, self._all_headers())
+
+    async def pass_on(self, event: SseEvent, message: dict[str, object] | None) -> None:
+        """Send an event that does not end the request. A question is remembered, an answer has its row, before that."""
+        raw = self.signed(event)
+        if message is not None and is_question(message):
+            await self._note(message.get("id"))
+        elif message is not None and "method" not in message:
+            raw = await self._record_late(message, event)
+        await self.open()
+        await self._exchange.write(raw)
+
+    async def finish(self, body: bytes) -> None:
+        """Send the last event, whose row is committed, and close."""
+        if not self.is_open:
+            self.is_open = True
+            await self._exchange.open(self.status, self._all_headers())
+        await self._exchange.write(body)
+        await self._exchange.close()
+
+    async def give_up(self, refusal: Refusal | None, rpc_id: RpcId) -> None:
+        """Close an open stream before its answer, with an error for the request where one is due."""
+        if refusal is not None and rpc_id is not None:
+            message = encode(refusal_message(refusal, rpc_id, self._call.execution_id))
+            await self._exchange.write(encode_event(message.decode()))
+        await self._exchange.close()
+
+    def signed(self, event: SseEvent) -> bytes:
+        """Return the bytes of an event with the id that only this session can come back with."""
+        self.events += 1
+        if not event.id or self._call.era is Era.MODERN:
+            return event.raw
+        return with_id(event, self.event_id(event.id))
+
+    def event_id(self, upstream_id: str) -> str | None:
+        """Return the client's id of an event; None where there is no session to resume in."""
+        session = self._call.session
+        if session is None:
+            return None
+        position = Position(upstream_id, session.generation, self._origin)
+        sealed = seal(position, session.event_key)
+        if sealed is not None:
+            self.position, self.is_resumable = position, True
+        return sealed
+
+    def _all_headers(self) -> list[Header]:
+        headers = [header for header in self._headers if header[0] != _UNBUFFERED[0]]
+        return [*headers, _UNBUFFERED, execution_header(self._call.execution_id)]
+
+    async def _note(self, rpc_id: object) -> None:
+        """The client's answer to this question will be let through, once."""
+        if self._call.era is Era.MODERN:
+            raise BrokenAnswerError("the server asks the client by a request, which the 2026-07-28 protocol forbids")
+        if not _is_id(rpc_id):
+            raise BrokenAnswerError("the server asks the client without a usable id")
+        session = self._call.session
+        if session is not None and not await self._office.sessions.note_question(session, rpc_id):
+            raise BrokenAnswerError("the server asks more than the client has answered")
+
+    async def _record_late(self, message: dict[str, object], event: SseEvent) -> bytes:
+        """An answer to an earlier request arrives on this stream: it has a row of its own before it is released."""
+        origin = self._call.resumed.origin if self._call.resumed is not None else None
+        is_nobodys = is_response(message) and message.get("id") is None and self._call.http_method == "GET"
+        if not is_nobodys and (origin is None or not is_response(message) or message.get("id") != origin.rpc_id):
+            raise BrokenAnswerError("the server sent an answer that this stream was not opened for")
+        late = self._call.late(origin.envelope() if origin is not None and not is_nobodys else None)
+        whole = event.data.encode()
+        output = self._route.snapshot_output(late, message, whole)
+        filtered = visible_only(late, self._route.policy, message)
+        verdict = judge(message, 200)
+        earlier = f"request {origin.execution}" if origin is not None else "no request in particular"
+        reason = f"answer to {earlier}, delivered on a resumed stream"
+        outcome = late.outcome(verdict.status, "stream.late_answer", reason, 200, output=output, error=verdict.error)
+        if not await self._office.record(None, late, outcome):
+            raise EndedError(UNRECORDABLE)
+        return self.reframed(event, filtered) if filtered is not None else self.signed_again(event)
+
+    def signed_again(self, event: SseEvent) -> bytes:
+        """The bytes of an event that has been counted already."""
+        self.events -= 1
+        return self.signed(event)
+
+    def reframed(self, event: SseEvent, message: dict[str, object]) -> bytes:
+        """Return an event with another message in it."""
+        event_id = event.id if self._call.era is Era.MODERN else self.event_id(event.id) if event.id else None
+        return encode_event(encode(message).decode(), id=event_id, event=event.event, retry=event.retry)
+
+
+def _origin_of(call: Call) -> Origin | None:
+    """The request whose answer this stream carries: its own, or the one that is resumed."""
+    if call.http_method == "GET":
+        return call.resumed.origin if call.resumed is not None else None
+    if call.rpc_id is None or call.method is None:
+        return None
+    return Origin(call.execution_id, call.rpc_id, call.method, call.target())
+
+
+def _is_id(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= MAX_ID_CHARS
+    return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= MAX_ID_BITS
