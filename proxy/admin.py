@@ -1,4 +1,4 @@
-"""`GET /registry`: the fleet as an administrator may see it, behind the admin scope (SPEC R5). No secret has a value here."""
+"""`GET /registry`: the fleet for administrators, behind the admin scope (SPEC R5). No secret shows its value."""
 
 from time import time
 

@@ -10,6 +10,7 @@ from proxy.auth.identity import Anonymous, Authenticated, Identity
 from proxy.authorize import Decision
 from proxy.ids import execution_id
 from proxy.sessions import Session
+from proxy.sessions_events import Position
 from proxy.wire.era import Era
 from proxy.wire.jsonrpc import Envelope
 from registry.models import Server
@@ -37,6 +38,7 @@ class Call:
     decision: Decision | None = None
     session: Session | None = None
     session_id: str | None = None
+    resumed: Position | None = None
     body: bytes = b""
     echo_id: int | str | None = None
     trace_id: str | None = None
@@ -50,11 +52,11 @@ class Call:
         now = datetime.now(UTC)
         return cls(server_name, http_method, headers, remote, now, execution_id(now))
 
-    def late(self) -> "Call":
+    def late(self, envelope: Envelope | None) -> "Call":
         """Return the same caller's record of an answer that arrives on another stream than its request's."""
         now = datetime.now(UTC)
         return replace(
-            self, started=now, execution_id=execution_id(now), begun_ns=perf_counter_ns(), envelope=None, input=None
+            self, started=now, execution_id=execution_id(now), begun_ns=perf_counter_ns(), envelope=envelope, input=None
         )
 
     @property

@@ -1,22 +1,22 @@
-"""The streamed answer of one request, on its way to the client: opened, signed, counted, and every answer in it recorded."""
+"""The streamed answer of one request on its way to the client: events are signed, answers in it have their rows."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
-from proxy.answers import encode, execution_header, refusal_message
+from proxy.answers import NO_STORE, encode, execution_header, refusal_message
 from proxy.audit.record import Outcome
 from proxy.call import Call
 from proxy.ends import UNRECORDABLE, BrokenAnswerError, EndedError
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Header
 from proxy.listing import visible_only
-from proxy.relay import RpcId, is_question, is_response
+from proxy.relay import is_answer_to, is_question
 from proxy.routes import Route
 from proxy.sessions import Session
 from proxy.sessions_events import Origin, Position, seal, with_id
 from proxy.verdict import judge
 from proxy.wire.era import Era
-from proxy.wire.jsonrpc import MAX_ID_BITS, MAX_ID_CHARS
+from proxy.wire.jsonrpc import MAX_ID_BITS, MAX_ID_CHARS, Envelope
 from proxy.wire.sse import SseEvent, encode_event
 
 _UNBUFFERED: Header = (b"x-accel-buffering", b"no")
@@ -75,11 +75,13 @@ class ClientStream:
 
     async def pass_on(self, event: SseEvent, message: dict[str, object] | None) -> None:
         """Send an event that does not end the request. A question is remembered, an answer has its row, before that."""
-        raw = self.signed(event)
+        self.events += 1
+        if message is not None and "method" not in message:
+            raw = await self._record_late(message, event)
+        else:
+            raw = self.signed(event)
         if message is not None and is_question(message):
             await self._note(message.get("id"))
-        elif message is not None and "method" not in message:
-            raw = await self._record_late(message, event)
         await self.open()
         await self._exchange.write(raw)
 
@@ -91,16 +93,23 @@ class ClientStream:
         await self._exchange.write(body)
         await self._exchange.close()
 
-    async def give_up(self, refusal: Refusal | None, rpc_id: RpcId) -> None:
-        """Close an open stream before its answer, with an error for the request where one is due."""
+    async def give_up(self, refusal: Refusal | None) -> None:
+        """Close the open stream before its answer, with an error for the request where one is due."""
+        rpc_id = self._origin.rpc_id if self._origin is not None else self._call.rpc_id
         if refusal is not None and rpc_id is not None:
             message = encode(refusal_message(refusal, rpc_id, self._call.execution_id))
             await self._exchange.write(encode_event(message.decode()))
         await self._exchange.close()
 
+    async def refuse(self, refusal: Refusal | None) -> None:
+        """Answer a GET, whose row is committed, with a stream of an error or of nothing."""
+        self.prepare(200, [(b"content-type", b"text/event-stream"), NO_STORE])
+        self.is_open = True
+        await self._exchange.open(self.status, self._all_headers())
+        await self.give_up(refusal)
+
     def signed(self, event: SseEvent) -> bytes:
         """Return the bytes of an event with the id that only this session can come back with."""
-        self.events += 1
         if not event.id or self._call.era is Era.MODERN:
             return event.raw
         return with_id(event, self.event_id(event.id))
@@ -115,6 +124,11 @@ class ClientStream:
         if sealed is not None:
             self.position, self.is_resumable = position, True
         return sealed
+
+    def reframed(self, event: SseEvent, message: dict[str, object]) -> bytes:
+        """Return an event with another message in it."""
+        event_id = event.id if self._call.era is Era.MODERN else self.event_id(event.id) if event.id else None
+        return encode_event(encode(message).decode(), id=event_id, event=event.event, retry=event.retry)
 
     def _all_headers(self) -> list[Header]:
         headers = [header for header in self._headers if header[0] != _UNBUFFERED[0]]
@@ -132,31 +146,25 @@ class ClientStream:
 
     async def _record_late(self, message: dict[str, object], event: SseEvent) -> bytes:
         """An answer to an earlier request arrives on this stream: it has a row of its own before it is released."""
-        origin = self._call.resumed.origin if self._call.resumed is not None else None
-        is_nobodys = is_response(message) and message.get("id") is None and self._call.http_method == "GET"
-        if not is_nobodys and (origin is None or not is_response(message) or message.get("id") != origin.rpc_id):
-            raise BrokenAnswerError("the server sent an answer that this stream was not opened for")
-        late = self._call.late(origin.envelope() if origin is not None and not is_nobodys else None)
-        whole = event.data.encode()
-        output = self._route.snapshot_output(late, message, whole)
+        late = self._call.late(self._request_of(message))
+        output = self._route.snapshot_output(late, message, event.data.encode())
         filtered = visible_only(late, self._route.policy, message)
         verdict = judge(message, 200)
-        earlier = f"request {origin.execution}" if origin is not None else "no request in particular"
+        earlier = f"request {self._origin.execution}" if late.envelope and self._origin else "no request in particular"
         reason = f"answer to {earlier}, delivered on a resumed stream"
         outcome = late.outcome(verdict.status, "stream.late_answer", reason, 200, output=output, error=verdict.error)
         if not await self._office.record(None, late, outcome):
             raise EndedError(UNRECORDABLE)
-        return self.reframed(event, filtered) if filtered is not None else self.signed_again(event)
+        return self.reframed(event, filtered) if filtered is not None else self.signed(event)
 
-    def signed_again(self, event: SseEvent) -> bytes:
-        """The bytes of an event that has been counted already."""
-        self.events -= 1
-        return self.signed(event)
-
-    def reframed(self, event: SseEvent, message: dict[str, object]) -> bytes:
-        """Return an event with another message in it."""
-        event_id = event.id if self._call.era is Era.MODERN else self.event_id(event.id) if event.id else None
-        return encode_event(encode(message).decode(), id=event_id, event=event.event, retry=event.retry)
+    def _request_of(self, message: dict[str, object]) -> Envelope | None:
+        """Return the request that a late message answers; None for an error that names none. Others do not pass."""
+        if self._call.http_method == "GET":
+            if self._origin is not None and is_answer_to(message, self._origin.rpc_id):
+                return self._origin.envelope()
+            if is_answer_to(message, None):
+                return None
+        raise BrokenAnswerError("the server sent an answer that this stream was not opened for")
 
 
 def _origin_of(call: Call) -> Origin | None:
@@ -168,7 +176,7 @@ def _origin_of(call: Call) -> Origin | None:
     return Origin(call.execution_id, call.rpc_id, call.method, call.target())
 
 
-def _is_id(value: object) -> bool:
+def _is_id(value: object) -> TypeGuard[int | str]:
     if isinstance(value, str):
         return len(value) <= MAX_ID_CHARS
     return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= MAX_ID_BITS

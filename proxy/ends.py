@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Literal
+from uuid import UUID
 
 from proxy import errors
 from proxy.audit.record import Status
@@ -10,14 +11,12 @@ from proxy.upstream import UpstreamError, UpstreamTimeout, UpstreamUnreachable
 
 RETRY_SOON = ((b"retry-after", b"1"),)
 
-SettingOfPhase = Literal["connect_s", "first_byte_s", "idle_s", "total_s"]
-
 
 @dataclass(frozen=True, slots=True)
 class End:
     """`http_status` is what the row says where no answer has begun; without `told` the client's stream just ends.
 
-    `reached`: the server may have seen the request.
+    `reached`: the server may have seen the request. `in_stream`: told as an event, even if no stream is open yet.
     """
 
     status: Status
@@ -26,6 +25,7 @@ class End:
     http_status: int
     told: Refusal | None = None
     reached: bool = True
+    in_stream: bool = False
 
 
 class EndedError(Exception):
@@ -73,7 +73,10 @@ SESSION_EXPIRED = silent(Status.SUCCESS, "session.expired", "the session has rea
 DRAINING = silent(
     Status.SUCCESS, "stream.draining", "the proxy is being stopped, the client may open the stream elsewhere"
 )
-INTERRUPTED = silent(Status.INTERRUPTED, "proxy.drained", "the proxy was stopped before the answer", 503)
+INTERRUPTED = failed(
+    Refusal("proxy.drained", 503, errors.UNAVAILABLE, "the proxy was stopped before the answer", RETRY_SOON),
+    Status.INTERRUPTED,
+)
 UNRECORDABLE = failed(
     Refusal("audit.unavailable", 503, errors.UNAVAILABLE, "no answer without an audit row", RETRY_SOON), reached=False
 )
@@ -88,6 +91,13 @@ def session_over(status: str) -> End:
     if status == "revoked":
         return REVOKED
     return silent(Status.SUCCESS, f"session.{status}", f"the session is {status}")
+
+
+def answer_lost(execution: UUID) -> End:
+    """A stream is resumed whose server has lost its events: the answer that the client waits for will never come."""
+    reason = f"the server was restarted and has lost the answer to request {execution}; whether it acted is not known"
+    refusal = Refusal("stream.lost", 200, errors.BAD_GATEWAY, reason)
+    return End(Status.FAILED, refusal.code, reason, 200, refusal, reached=False, in_stream=True)
 
 
 def end_of(error: Exception, server: str) -> End:

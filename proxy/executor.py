@@ -17,15 +17,17 @@ from proxy.audit.errors import AuditUnavailable
 from proxy.audit.record import Intent, Outcome, Row, Status
 from proxy.auth.identity import Anonymous
 from proxy.call import Call
+from proxy.ends import SessionLostError
 from proxy.errors import INTERNAL_ERROR, UNAVAILABLE, Refusal
 from proxy.exchange import Exchange, Header
 from proxy.execution import Execution
 from proxy.floods import Floods, too_many
-from proxy.rebuild import Rebuilder, SessionLostError
+from proxy.rebuild import Rebuilder, discard
 from proxy.roads import BridgeTokenMissingError, Road
 from proxy.routes import Route
-from proxy.sessions import Session, Sessions
-from proxy.upstream import UpstreamPool, UpstreamUnreachable
+from proxy.sessions import Ended, Session, Sessions, SessionStoreUnavailableError, owner_of
+from proxy.sessions_live import Live
+from proxy.upstream import UpstreamError, UpstreamPool, UpstreamUnreachable
 from registry.models import AuditSettings
 
 _AWAY = AuditUnavailable("the audit store is not reachable")
@@ -49,7 +51,8 @@ class Executor:
     ) -> None:
         self._audit = audit
         self._roads = roads
-        self._sessions = sessions
+        self.sessions = sessions
+        self.live = Live()
         self._rebuilder = Rebuilder(sessions)
         self._settings = settings
         self._floods = Floods(settings.refusals_per_source, settings.refusals_window_s, self._record_shared)
@@ -93,12 +96,13 @@ class Executor:
             return
         if needs_intent and not await self.intend(exchange, call):
             return
+        running = 0 if call.is_long_lived else 1
         self.in_flight += 1
-        route.load.running += 1
+        route.load.running += running
         try:
             await Execution(self, exchange, call, route, intended=needs_intent).run()
         finally:
-            route.load.running -= 1
+            route.load.running -= running
             self.in_flight -= 1
 
     async def intend(self, exchange: Exchange | None, call: Call) -> bool:
@@ -121,42 +125,48 @@ class Executor:
         return True
 
     def upstream(self, call: Call) -> UpstreamPool:
-        """Return the road of the call's server."""
-        return self._roads[call.server_name].pool
+        """Return the road of the call's server: long-lived streams must not take the places of calls."""
+        road = self._roads[call.server_name]
+        return road.streams if call.is_long_lived else road.pool
 
     def credentials(self, call: Call) -> tuple[Header, ...]:
         """Return what the proxy itself presents to the call's server."""
         try:
-            return self._roads[call.server_name].credentials()
+            return self._roads[call.server_name].credentials(owner_of(call.identity or Anonymous()))
         except BridgeTokenMissingError as error:
             raise UpstreamUnreachable(str(error)) from error
 
     async def open_session(self, call: Call, route: Route, upstream_id: str, message: dict[str, object]) -> Session:
-        """Keep the session that an initialize has opened; durable on return."""
+        """Keep the session that an initialize has opened; durable on return, else the server is told to drop it."""
         result = message.get("result")
         version = cast("dict[str, object]", result).get("protocolVersion") if isinstance(result, dict) else None
-        params = call.envelope.params if call.envelope is not None else None
-        session = await self._sessions.create(
-            route.server,
-            call.identity or Anonymous(),
-            upstream_id,
-            str(version or call.protocol_version),
-            params or {},
-        )
-        call.session_id = session.id
+        params = (call.envelope.params if call.envelope is not None else None) or {}
+        call.protocol_version = str(version or params.get("protocolVersion"))[:32]
+        who = call.identity or Anonymous()
+        try:
+            session = await self.sessions.create(route.server, who, upstream_id, call.protocol_version, params)
+        except SessionStoreUnavailableError:
+            await self.discard_session(Ended("", call.server_name, owner_of(who), upstream_id, call.protocol_version))
+            raise
+        call.session, call.session_id = session, session.id
         return session
 
     async def rebuild_session(self, call: Call, session: Session, route: Route) -> Session:
         """Open the upstream session again; raise `SessionLostError` where that is switched off or fails."""
-        if route.server.sessions.rebuild and call.http_method != "DELETE":
-            return await self._rebuilder.rebuild(session, self.upstream(call), self.credentials(call))
-        await self._sessions.end(session, "lost")
+        if route.server.sessions.rebuild:
+            return await self._rebuilder.rebuild(session, self._roads[session.server].pool, self.credentials(call))
+        await self.sessions.end(session, "lost")
         raise SessionLostError("the server has lost this session, and it cannot be rebuilt: initialize again")
 
-    async def close_session(self, call: Call) -> None:
-        """The client has ended its session."""
-        if call.session is not None:
-            await self._sessions.end(call.session)
+    async def discard_session(self, ended: Ended) -> None:
+        """Tell a server that one of its sessions is over; where it cannot be told, it will find out by itself."""
+        road = self._roads.get(ended.server)
+        if road is None:
+            return
+        try:
+            await discard(ended.upstream_id, ended.protocol_version, road.pool, road.credentials(ended.owner))
+        except (UpstreamError, BridgeTokenMissingError) as error:
+            _log.info("server %s cannot be told that a session is over: %s", ended.server, error)
 
 
 async def _unrecorded(exchange: Exchange | None, call: Call, error: AuditUnavailable) -> bool:

@@ -18,7 +18,8 @@ from proxy.errors import Refusal
 from proxy.exchange import BodyTooLargeError, ClientGoneError, Exchange
 from proxy.executor import Executor
 from proxy.routes import Route
-from proxy.sessions import MISSING, SESSION_HEADER, UNKNOWN, Sessions, SessionStoreUnavailableError
+from proxy.sessions import Sessions
+from proxy.sessions_binding import bind_session, expect_answer
 from proxy.wire.era import Era, classify
 from proxy.wire.headers import check_headers
 from proxy.wire.jsonrpc import WireFault, parse_envelope
@@ -86,27 +87,9 @@ class Pipeline:
         refusal = await _read(exchange, call, route)
         refusal = refusal or await _authenticate(exchange, call, route)
         refusal = refusal or _authorize(call, route)
-        refusal = refusal or await self._bind_session(call, route)
-        return refusal or self._find_room(call, route) or route
-
-    async def _bind_session(self, call: Call, route: Route) -> Refusal | None:
-        """A legacy session must be the caller's own; the modern era has none, its header is ignored."""
-        if call.era is Era.MODERN or call.identity is None:
-            return None
-        value = call.header(SESSION_HEADER)
-        if value is None:
-            return MISSING if call.http_method != "POST" else None
-        if call.method == "initialize":
-            return Refusal("session.again", 400, errors.INVALID_REQUEST, "initialize must not carry a session id")
-        try:
-            call.session = await self._sessions.find(value.decode("ascii", "replace"), route.server, call.identity)
-        except SessionStoreUnavailableError as error:
-            return Refusal("session.store", 503, errors.UNAVAILABLE, str(error), ((b"retry-after", b"1"),))
-        if call.session is None:
-            return UNKNOWN
-        call.session_id = call.session.id
-        call.protocol_version = call.protocol_version or call.session.protocol_version
-        return None
+        refusal = refusal or await bind_session(call, route.server, route.policy, self._sessions)
+        refusal = refusal or self._find_room(call, route) or await expect_answer(call, self._sessions)
+        return refusal or route
 
     def _find_room(self, call: Call, route: Route) -> Refusal | None:
         if why := self._availability.why_not(route.server.name):

@@ -1,12 +1,15 @@
 """From an upstream's HTTP answer to the one JSON-RPC message that ends a request. Pure, but for the reading itself."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import msgspec
 
 from proxy.ends import BrokenAnswerError
+from proxy.exchange import Header
+from proxy.sessions import SESSION_HEADER
 from proxy.upstream.response import UpstreamResponse
 from proxy.wire.sse import SseError, SseEvent, SseParser
 
@@ -14,6 +17,7 @@ EVENT_STREAM = b"text/event-stream"
 JSON = b"application/json"
 
 _DECODER = msgspec.json.Decoder()
+_SESSION_ID = re.compile(rb"[\x21-\x7e]{1,1024}")
 
 RpcId = int | str | None
 
@@ -26,6 +30,7 @@ class Reply:
     """
 
     status: int
+    headers: list[Header] = field(default_factory=list[Header])
     body: bytes = b""
     message: dict[str, object] | None = None
     event: SseEvent | None = None
@@ -42,6 +47,14 @@ def content_type(response: UpstreamResponse) -> bytes:
         if name == b"content-type":
             return value.split(b";", 1)[0].strip().lower()
     return b""
+
+
+def session_id_in(headers: Sequence[Header]) -> str | None:
+    """Return the id of the session that the server has opened; None if it keeps none."""
+    found = next((value for name, value in headers if name == SESSION_HEADER), None)
+    if found is not None and _SESSION_ID.fullmatch(found) is None:
+        raise BrokenAnswerError("the server's session id is not visible ASCII")
+    return found.decode("ascii") if found is not None else None
 
 
 def decode_message(body: bytes) -> dict[str, object]:
@@ -84,7 +97,7 @@ def reply_of(status: int, body: bytes, rpc_id: RpcId, *, is_json: bool) -> Reply
     """
     if status >= 400:
         message = _error_in(body) if is_json else None
-        return Reply(status, body if message else b"", message)
+        return Reply(status, body=body if message else b"", message=message)
     if status >= 300:
         raise BrokenAnswerError(f"the server answered HTTP {status}, and redirects are not followed")
     if rpc_id is None:
@@ -94,7 +107,7 @@ def reply_of(status: int, body: bytes, rpc_id: RpcId, *, is_json: bool) -> Reply
     message = decode_message(body)
     if not is_answer_to(message, rpc_id):
         raise BrokenAnswerError("the server's answer is not the JSON-RPC response to this request")
-    return Reply(status, body, message)
+    return Reply(status, body=body, message=message)
 
 
 def _error_in(body: bytes) -> dict[str, object] | None:

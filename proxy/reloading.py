@@ -52,7 +52,7 @@ async def reload(runtime: Runtime, only: str | None) -> None:
 
 def load_fleet(path: Path, only: str | None) -> Fleet:
     """Pass the gate or raise `RegistryFindingsError` with every finding; `only` keeps the section of one server."""
-    result = gate.check(path, environ=os.environ)
+    result = gate.check(path, environ=os.environ, only=only)
     if result.fleet is None or not result.ok:
         raise RegistryFindingsError(render_text(result.problems))
     if only is None:

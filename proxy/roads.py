@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 
@@ -10,7 +12,10 @@ from proxy.upstream import UpstreamLimits, UpstreamPool, UpstreamTarget
 from registry.models import Server
 
 BRIDGE_HEADER = b"x-postern-bridge"
+PRINCIPAL_HEADER = b"x-postern-principal"
 _RETIRE_POLL_S = 0.2
+_STREAMS = 4096
+"""Most long-lived streams to one server; they are idle most of the time and never in the way of calls."""
 
 
 class BridgeTokenMissingError(Exception):
@@ -42,20 +47,23 @@ class Road:
     """The pool to one server and the credentials that go with it."""
 
     def __init__(self, server: Server, credentials: Sequence[Header], state_dir: Path) -> None:
-        self.pool = UpstreamPool(target_of(server), limits_of(server))
+        limits = limits_of(server)
+        self.pool = UpstreamPool(target_of(server), limits)
+        self.streams = UpstreamPool(target_of(server), replace(limits, max_connections=_STREAMS))
         self._credentials = tuple(credentials)
         self._total_s = server.timeouts.total_s
         is_bridged = server.type == "internal" and server.transport == "stdio"
         self._token_file = state_dir / "bridge" / f"{server.name}.token" if is_bridged else None
         self._token: bytes | None = None
 
-    def credentials(self) -> tuple[Header, ...]:
-        """Headers that the proxy adds to every request on this road."""
+    def credentials(self, principal: tuple[str, str, str]) -> tuple[Header, ...]:
+        """Headers that the proxy adds to every request on this road; a bridge is told for whom, but not who it is."""
         if self._token_file is None:
             return self._credentials
         if self._token is None:
             self._token = self._read_token(self._token_file)
-        return (*self._credentials, (BRIDGE_HEADER, self._token))
+        whom = sha256("\n".join(principal).encode()).hexdigest().encode()
+        return (*self._credentials, (BRIDGE_HEADER, self._token), (PRINCIPAL_HEADER, whom))
 
     def _read_token(self, path: Path) -> bytes:
         try:
@@ -66,7 +74,8 @@ class Road:
             ) from error
 
     async def retire(self) -> None:
-        """Close once the requests under way have ended, or when they have had their whole time."""
+        """Close once the requests under way have ended, or when they have had their whole time; streams end at once."""
+        await self.streams.aclose()
         deadline = monotonic() + self._total_s
         while self.pool.stats().open > self.pool.stats().idle and monotonic() < deadline:  # noqa: ASYNC110 -- the pool tells nobody when a request ends
             await asyncio.sleep(_RETIRE_POLL_S)
@@ -74,4 +83,5 @@ class Road:
 
     async def aclose(self) -> None:
         """Close the connections of this road."""
+        await self.streams.aclose()
         await self.pool.aclose()

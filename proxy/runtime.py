@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from time import monotonic, time
@@ -19,6 +19,7 @@ from proxy.authorize import Policy
 from proxy.availability import CHANNEL as SERVICES_CHANNEL
 from proxy.availability import ServiceBoard
 from proxy.door import Door
+from proxy.ends import DRAINING
 from proxy.exchange import AsgiExchange, Receive, Scope, Send
 from proxy.executor import Executor
 from proxy.notifications import listen
@@ -26,13 +27,13 @@ from proxy.pipeline import Pipeline
 from proxy.roads import Road, limits_of
 from proxy.routes import Route
 from proxy.sessions import CHANNEL as SESSIONS_CHANNEL
-from proxy.sessions import DATABASE_AWAY, Sessions
+from proxy.sessions import Sessions
+from proxy.sessions_keeper import SessionKeeper
 from proxy.settings import Settings
 from registry.database.pool import create_pool
 from registry.models import Fleet, Server
+from registry.permissions import Implications
 from registry.secrets import SecretReader
-
-_ACTIVITY_S = 5.0
 
 _log = logging.getLogger("postern.runtime")
 
@@ -72,18 +73,23 @@ class Runtime:
         self.board = ServiceBoard(self.pool)
         self._nonces = PostgresNonces(self.pool)
         await self.board.refresh()
+        implications = Implications.of(fleet.permissions)
         for server in fleet.enabled_servers():
             self.roads[server.name] = self._road(server)
-            self._routes[f"/{server.name}/mcp"] = self._route(fleet, server)
+            self._routes[f"/{server.name}/mcp"] = self._route(fleet, server, implications)
         self._stack.push_async_callback(self._close_roads)
         self.admin = AdminDoor(fleet, self._secrets)
         self.executor = self.make_executor()
+        self.keeper = SessionKeeper(self.sessions, self.executor.live, self._servers, self.executor.discard_session)
         door = Door(fleet.public_url(), fleet.proxy)
         self.pipeline = Pipeline(self._routes, door, self.sessions, self.board, self.executor)
         async with self.pool.acquire() as connection:
             if closed := await close_interrupted(connection, self.audit):
                 _log.warning("%d requests of a proxy that ended were closed as interrupted", closed)
         await self._start_background()
+
+    def _servers(self) -> Sequence[Server]:
+        return self.fleet.enabled_servers()
 
     def make_executor(self) -> Executor:
         """The one executor of this worker; a subclass may put something between it and its collaborators."""
@@ -105,7 +111,8 @@ class Runtime:
         roads = {
             name: self._road(after[name]) for name in changed if name in after and _is_rerouted(before, after, name)
         }
-        routes = {f"/{server.name}/mcp": self._route(fleet, server) for server in after.values()}
+        implications = Implications.of(fleet.permissions)
+        routes = {f"/{server.name}/mcp": self._route(fleet, server, implications) for server in after.values()}
         self.admin = AdminDoor(fleet, self._secrets)
         self.fleet = fleet
         retired = [self.roads.pop(name) for name in before if name in roads or name not in after]
@@ -121,9 +128,9 @@ class Runtime:
         credentials = [(h.name.lower().encode(), self._secrets.secret(h.value).reveal()) for h in server.headers]
         return Road(server, credentials, self.settings.state_dir)
 
-    def _route(self, fleet: Fleet, server: Server) -> Route:
+    def _route(self, fleet: Fleet, server: Server, implications: Implications) -> Route:
         auth = ServerAuth.build(fleet, server, self._secrets, self._nonces)
-        policy = Policy.build(fleet, server)
+        policy = Policy.build(fleet, server, implications)
         stream_limits = replace(limits_of(server), total_s=None, idle_s=math.inf)
         return Route(
             server=server,
@@ -140,11 +147,11 @@ class Runtime:
             await road.aclose()
 
     async def _start_background(self) -> None:
-        handlers = {SERVICES_CHANNEL: self._services_changed, SESSIONS_CHANNEL: self.sessions.forget}
+        handlers = {SERVICES_CHANNEL: self._services_changed, SESSIONS_CHANNEL: self.keeper.changed}
         jobs = [
             self.board.run(),
             listen(self.settings.dsn, handlers, self._may_have_missed),
-            self._write_activity(),
+            self.keeper.run(),
             close_interrupted_forever(self.audit),
             self._nonces.prune_forever(time),
         ]
@@ -156,15 +163,12 @@ class Runtime:
 
     def _may_have_missed(self) -> None:
         self.board.notify()
-        self.sessions.forget_all()
+        self.keeper.missed_some()
 
-    async def _write_activity(self) -> None:
-        while True:
-            await asyncio.sleep(_ACTIVITY_S)
-            try:
-                await self.sessions.write_activity()
-            except DATABASE_AWAY:
-                _log.exception("session activity cannot be written")
+    def drain(self) -> None:
+        """Get no more traffic, and let those with a stream open it elsewhere; what else is under way may finish."""
+        self.draining = True
+        self.executor.live.end_streams(DRAINING)
 
     def unready(self) -> str | None:
         """Why this worker should get no traffic; None if it should."""

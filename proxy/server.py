@@ -26,6 +26,13 @@ from registry.secrets import SecretError, SecretReader
 _BACKLOG = 2048
 _KEEPALIVE_S = 75
 _RECORD_S = 5.0
+# Accepted sockets inherit these: a client that vanished without a word frees its streams after two minutes.
+_DEAD_PEERS = (
+    ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 15),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPCNT), 4),
+)
 
 _log = logging.getLogger("postern.server")
 
@@ -43,6 +50,8 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for option, value in _DEAD_PEERS:
+        listener.setsockopt(*option, value)
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -94,7 +103,7 @@ def _uvicorn_config(app: App, drain_s: float) -> uvicorn.Config:
 def _drain_on_signals(server: uvicorn.Server, runtime: Runtime) -> None:
     def drain() -> None:
         server.force_exit = runtime.draining
-        runtime.draining = True
+        runtime.drain()
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):

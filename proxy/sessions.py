@@ -39,7 +39,7 @@ class SessionStoreUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open session. `expires` is in seconds since the epoch; `event_key` signs the event ids that its client sees."""
+    """An open session. `expires`: seconds since the epoch; `event_key` signs the event ids that its client sees."""
 
     id: str
     server: str
@@ -66,6 +66,7 @@ class Ended:
 
     id: str
     server: str
+    owner: tuple[str, str, str]
     upstream_id: str
     protocol_version: str
 
@@ -168,9 +169,13 @@ class Sessions:
         """Remember that the server asks the client; False if it has too many open questions."""
         return await self._ask("note_question", session.id, json.dumps(rpc_id)) is not None
 
-    async def claim_question(self, session: Session, rpc_id: RpcId) -> bool:
-        """Whether the server has asked this and nobody has answered; the question counts as answered from now on."""
-        return await self._ask("claim_question", session.id, json.dumps(rpc_id)) is not None
+    async def is_asked(self, session: Session, rpc_id: RpcId) -> bool:
+        """Whether the server has asked this and nobody has answered."""
+        return await self._ask("find_question", session.id, json.dumps(rpc_id)) is not None
+
+    async def forget_question(self, session: Session, rpc_id: RpcId) -> None:
+        """The server has got its answer."""
+        await self._run("forget_question", session.id, json.dumps(rpc_id))
 
     # --- other replicas, other workers
 
@@ -189,7 +194,7 @@ class Sessions:
     # --- housekeeping; these raise one of DATABASE_AWAY
 
     async def touch(self, in_use: Sequence[str]) -> list[str]:
-        """Write the activity gathered since the last time, and of sessions in use; return those of `in_use` still open."""
+        """Write the activity gathered so far and that of `in_use`; return which of these are still open."""
         active, self._active = self._active | set(in_use), set()
         if not active:
             return []
@@ -201,6 +206,11 @@ class Sessions:
         still_open = {row["id"] for row in rows}
         return [session_id for session_id in in_use if session_id in still_open]
 
+    async def status_of(self, session_id: str) -> str:
+        """Return the status of a session; one that is not there any more is closed."""
+        rows = await self._fetch("find_status", session_id)
+        return rows[0]["status"] if rows else "closed"
+
     async def expire(self, limit: int) -> int:
         """Mark sessions whose time is over; return how many."""
         status: str = await self._within_patience(self._pool.execute(self._sql["expire_sessions"], limit))
@@ -209,7 +219,7 @@ class Sessions:
     async def take_ended(self, servers: Sequence[str], limit: int) -> list[Ended]:
         """Return ended sessions whose servers are still to be told; each is returned to one caller, once."""
         rows = await self._fetch("take_ended", list(servers), limit)
-        return [Ended(row["id"], row["server"], row["upstream_id"], row["protocol_version"]) for row in rows]
+        return [_ended_of(row) for row in rows]
 
     async def delete_ended(self, kept_s: float, limit: int) -> None:
         """Delete sessions that ended longer ago."""
@@ -273,3 +283,8 @@ def _session_of(row: Record) -> Session:
         expires=row["expires"],
         generation=row["generation"],
     )
+
+
+def _ended_of(row: Any) -> Ended:
+    owner = (row["issuer"], row["subject"], row["client"])
+    return Ended(row["id"], row["server"], owner, row["upstream_id"], row["protocol_version"])

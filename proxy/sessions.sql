@@ -9,6 +9,10 @@ select id, server, issuer, subject, client, upstream_id, protocol_version, event
 from mcp_sessions
 where id = $1 and status = 'open' and expires > now() and last_activity + make_interval(secs => idle_s) > now();
 
+-- name: find_status
+select case when status = 'open' and expires <= now() then 'expired' else status end as status
+from mcp_sessions where id = $1;
+
 -- name: find_memory
 select initialize::text as initialize, log_level, subscriptions from mcp_sessions where id = $1 and status = 'open';
 
@@ -61,8 +65,11 @@ select $1, $2 where (select count(*) from mcp_questions where session = $1) < 10
 on conflict (session, id) do update set asked = now()
 returning id;
 
--- name: claim_question
-delete from mcp_questions where session = $1 and id = $2 returning id;
+-- name: find_question
+select id from mcp_questions where session = $1 and id = $2;
+
+-- name: forget_question
+delete from mcp_questions where session = $1 and id = $2;
 
 -- name: let_go
 select pg_notify('postern_sessions', $1 || ' moved ' || $2);
@@ -77,12 +84,12 @@ update mcp_sessions set status = 'expired' from due where mcp_sessions.id = due.
 
 -- name: take_ended
 with ended as (
-    select id, server, upstream_id, protocol_version from mcp_sessions
+    select id, server, issuer, subject, client, upstream_id, protocol_version from mcp_sessions
     where status <> 'open' and upstream_id is not null and server = any($1::text[])
     limit $2 for update skip locked
 )
 update mcp_sessions set upstream_id = null from ended where mcp_sessions.id = ended.id
-returning ended.id, ended.server, ended.upstream_id, ended.protocol_version;
+returning ended.id, ended.server, ended.issuer, ended.subject, ended.client, ended.upstream_id, ended.protocol_version;
 
 -- name: delete_ended
 delete from mcp_sessions where id in (

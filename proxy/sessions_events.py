@@ -1,4 +1,4 @@
-"""Event ids as a session's client sees them: the server's own, signed, with the request whose answer they belong to. Pure.
+"""Event ids as a session's client sees them: the server's own, with the request that they belong to, signed. Pure.
 
 A server's event store may know the ids of all its sessions. Only an id that this session was sent can be resumed from,
 and it says which request is resumed, so that any replica can authorize, filter and record what then arrives.

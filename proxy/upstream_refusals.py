@@ -1,15 +1,7 @@
-"""What a caller is told when a server did not answer as it must. Pure."""
+"""What a caller is told when a server answers with a bare HTTP error. Pure."""
 
 from proxy import errors
 from proxy.errors import Refusal
-from proxy.upstream import UpstreamError, UpstreamUnreachable
-
-
-def refusal_of(error: UpstreamError, server: str) -> Refusal:
-    if isinstance(error, UpstreamUnreachable):
-        reason = f"server {server} cannot be reached: {error}"
-        return Refusal(error.code, 503, errors.UNAVAILABLE, reason, ((b"retry-after", b"1"),))
-    return Refusal(error.code, error.status, errors.BAD_GATEWAY, str(error))
 
 
 def refusal_of_status(status: int) -> Refusal:

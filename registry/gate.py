@@ -35,11 +35,13 @@ def check(
     now: datetime | None = None,
     store: SecretStore | None = None,
     on_host: bool = True,
+    only: str | None = None,
 ) -> GateResult:
     """Load a registry file and try every rule on it; never raises for what is in the file.
 
     `now` (aware; default: this moment) decides which keys have expired. `on_host=False` leaves out what only the
-    machine of the fleet can answer (files, programs, secrets), for a check in a build.
+    machine of the fleet can answer (files, programs, secrets), for a check in a build; `only` names the one server
+    for which they have to be here, when the proxy is the sidecar of that server.
     """
     loaded = load(path)
     if loaded.draft is None:
@@ -53,6 +55,7 @@ def check(
         which=which,
         store=store,
         on_host=on_host,
+        only=only,
     )
     lost = {problem.place for problem in loaded.problems if problem.code.startswith("YAML-")}
     broken = [problem for problem in validate(context) if problem.place not in lost]

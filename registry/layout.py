@@ -15,13 +15,15 @@ SECTIONS: tuple[Section, ...] = ("servers", "agents")
 class Layout:
     """The files of one fleet; the root file first. `owners` says which file a server or agent of an include is from.
 
-    `unread` are pointers whose values were unusable: a later finding about one of them would only repeat the first.
+    `unread` are pointers whose values were unusable, `around_unread` all that hold one: a later finding about either
+    would only repeat the first.
     """
 
     sources: tuple[Source, ...]
     owners: Mapping[tuple[str, str], Source] = field(default_factory=dict[tuple[str, str], Source])
     declared: Mapping[str, Data] = field(default_factory=dict[str, Data])
     unread: frozenset[Pointer] = frozenset()
+    around_unread: frozenset[Pointer] = frozenset()
     renumbered: Mapping[Pointer, tuple[int, ...]] = field(default_factory=dict[Pointer, tuple[int, ...]])
 
     @property
@@ -65,7 +67,7 @@ class Layout:
         """Whether the value at, above or below this pointer was unusable."""
         if any(pointer[:length] in self.unread for length in range(len(pointer) + 1)):
             return True
-        return any(bad[: len(pointer)] == pointer for bad in self.unread)
+        return pointer in self.around_unread
 
     def is_declared(self, pointer: Pointer) -> bool:
         """Whether the files have an entry here, usable or not."""

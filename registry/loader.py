@@ -46,7 +46,8 @@ def load(path: Path) -> Loaded:
     found = salvage(expand(data, path.absolute().parent))
     problems = [*files.problems, *_beside(files.problems, schema_problems(found.errors, layout))]
     ordered = in_file_order(problems, layout.files)
-    layout = replace(layout, unread=found.unread, renumbered=found.renumbered)
+    around = frozenset(pointer[:length] for pointer in found.unread for length in range(len(pointer)))
+    layout = replace(layout, unread=found.unread, around_unread=around, renumbered=found.renumbered)
     return Loaded(None if ordered else found.draft, ordered, found.draft, layout)
 
 

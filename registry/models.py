@@ -87,12 +87,17 @@ class Tool(Model):
 
 
 class Table(Model):
-    """A PostgreSQL table that the server needs (SPEC C4)."""
+    """A PostgreSQL table that the server needs (SPEC C4).
+
+    `columns` maps names to types (`uuid`, `text not null`). `create` is the statement that makes a missing one.
+    `database` refers to the address of the database it is in; default is Postern's own.
+    """
 
     name: str
     columns: Mapping[str, str] = {}
     mode: DriftMode = "strict"
     create: str | None = None
+    database: str | None = None
 
 
 class Timeouts(Model):
@@ -157,15 +162,24 @@ class Sessions(Model):
 
 
 class Contract(Model):
-    """What happens when a pinned tool changes, or an argument or result breaks its schema (SPEC C1, C2)."""
+    """What happens when a pinned tool changes, or an argument or result breaks its schema (SPEC C1, C2).
+
+    `resources` replaces `drift` for resources and their templates, where a server lists whatever it happens to hold.
+    `recheck_s`: the server is asked again at the latest after so long.
+    """
 
     drift: DriftMode = "warn"
+    resources: DriftMode | None = None
     input: DriftMode = "strict"
     output: DriftMode = "strict"
+    recheck_s: Seconds = 300.0
 
 
 class Hook(Model):
-    """A policy hook: a Python callable `module:function` or an HTTP endpoint (SPEC C5)."""
+    """A policy hook: a Python callable `module:function` or an HTTP endpoint (SPEC C5).
+
+    `tools` are names or patterns (`delete_*`). `required`: a result is withheld if this hook fails after the call.
+    """
 
     name: str
     event: Literal["PreToolUse", "PostToolUse", "PostToolUseFailure"]
@@ -176,6 +190,7 @@ class Hook(Model):
     tools: Strings = ()
     timeout_s: Seconds = 2.0
     max_bytes: Bytes = 1_048_576
+    required: bool = False
     settings: Mapping[str, object] = {}
 
 

@@ -106,7 +106,7 @@ def render_json(problems: Sequence[Problem]) -> str:
 def render_sarif(problems: Sequence[Problem]) -> str:
     """Return a SARIF 2.1.0 log with one run, as code-scanning services read it."""
     codes = sorted({problem.code for problem in problems})
-    driver = {"name": "postern check", "rules": [{"id": code, "helpUri": _help_uri(code)} for code in codes]}
+    driver = {"name": "postern check", "rules": [{"id": code, "help": {"text": _help(code)}} for code in codes]}
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
@@ -116,7 +116,7 @@ def render_sarif(problems: Sequence[Problem]) -> str:
     return json.dumps(log, ensure_ascii=False, indent=2) + "\n"
 
 
-def _help_uri(code: str) -> str:
+def _help(code: str) -> str:
     return f"docs/problems.md#{code.lower()}"
 
 

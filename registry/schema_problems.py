@@ -14,6 +14,7 @@ from registry.problems import Problem, quoted
 from registry.source import Pointer
 
 MAX_REPORTED = 500
+MAX_COMPARED = 200
 _SECRET_PARTS = frozenset({"secret", "value", "env", "headers", "variables", "settings"})
 _EXPECTED = {
     "string": "text",
@@ -46,8 +47,16 @@ def near(word: str, known: Iterable[str]) -> str:
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that looks most like `word`, whatever its case, if one is close enough."""
     by_lower = {entry.lower(): entry for entry in known}
-    close = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    close = get_close_matches(word.lower(), _candidates(word.lower(), by_lower), n=1, cutoff=0.6)
     return by_lower[close[0]] if close else None
+
+
+def _candidates(word: str, known: Iterable[str]) -> list[str]:
+    """Leave out what cannot be close, so that a large fleet's names are not all compared letter by letter."""
+    words = [entry for entry in known if abs(len(entry) - len(word)) <= max(3, len(word) // 2)]
+    if len(words) > MAX_COMPARED:
+        words = [entry for entry in words if entry[:1] == word[:1]]
+    return words[:MAX_COMPARED]
 
 
 def intended(error: ErrorDetails) -> Pointer | None:

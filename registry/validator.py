@@ -1,6 +1,7 @@
 """Every rule of SPEC R3, in one table. All rules run, each finding is kept, none hides another."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from registry.problems import Problem
 from registry.rules import agents, endpoints, keys, names, peers, ports, programs, references, scopes
@@ -83,10 +84,11 @@ RULES: tuple[Rule, ...] = (
 
 def validate(context: Context) -> Iterator[Problem]:
     """Run every rule; what is already known to be unreadable is not reported a second time."""
+    whole = replace(context, only=None)
     for rule in RULES:
         if rule.needs_host and not context.on_host:
             continue
-        for count, finding in enumerate(rule.find(context)):
+        for count, finding in enumerate(rule.find(context if rule.needs_host else whole)):
             if count >= MAX_PER_RULE:
                 hint = "mend the ones above and check again"
                 yield context.layout.problem("TOO-MANY-PROBLEMS", (), f"more of {rule.code} than are listed", hint)

@@ -21,11 +21,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from registry.models import Fleet, Server
+from supervisor_plugin.names import LISTENER, PROXY
 from supervisor_plugin.paths import Paths, create_private, prepare, write_private
 from supervisor_plugin.sections import write_sections
 
-LISTENER = "postern-fleet"
-PROXY = "postern-proxy"
 RESERVED = frozenset({LISTENER, PROXY})
 _UNCARRIABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|(?:^|\s)[;#]|^\s|\s$")
 _UNQUOTABLE = re.compile(r"[\"\\]|^'|'$")

@@ -113,7 +113,7 @@ class Controller:
         await self._drop(self.keepers.keys() - units.keys())
         for name, unit in units.items():
             await self._keep(name, unit)
-        if is_boot:
+        if is_boot and not self.is_stopping:
             self.closed = None
         return [*results, *self._begin(steps, world, units)]
 
@@ -232,9 +232,9 @@ class Controller:
             self._look_wanted.clear()
             try:
                 await self._look()
+                await self._welcome_database()
             except SupervisordError as error:
                 _log.warning("%s", error)
-            await self._welcome_database()
 
     async def _welcome_database(self) -> None:
         """Do at once what waited for the database, when it is back; at the first time its rows are news, too."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from registry import gate
 from registry.models import Fleet
 from supervisor_plugin.client import SupervisorClient, SupervisordError
-from supervisor_plugin.config import LISTENER, PROXY, ConfigError, program_files, write_programs
+from supervisor_plugin.config import ConfigError, program_files, write_programs
+from supervisor_plugin.names import LISTENER, PROXY
 from supervisor_plugin.paths import Paths
 from supervisor_plugin.sections import write_sections
 

@@ -27,17 +27,14 @@ from supervisor_plugin.isolation import (
     find_user,
     restore_signals,
 )
+from supervisor_plugin.names import EXIT_CONFIG, EXIT_NOT_EXECUTABLE, LAUNCHER_PREFIX, PROXY
 from supervisor_plugin.paths import Paths, create_private
 from supervisor_plugin.processes import FLEET_MARK, RUN_MARK, SERVER_MARK, start_ticks
 from supervisor_plugin.sections import Section, read_section
 from supervisor_plugin.settings import Settings
 
-EXIT_CONFIG = 78
-EXIT_NOT_EXECUTABLE = 126
 LOOPBACK = "127.0.0.1"
-ERROR_PREFIX = "postern exec: "
 TOKEN_BYTES = 32
-PROXY = "postern-proxy"
 
 
 class LaunchError(Exception):
@@ -211,7 +208,7 @@ def _token(section: Section, settings: Settings) -> str:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    sys.stderr.write(f"{ERROR_PREFIX}{message}\n")
+    sys.stderr.write(f"{LAUNCHER_PREFIX}{message}\n")
     sys.exit(code)
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import asyncpg
 
 from registry.database.driver import Connection, Record
-from registry.database.errors import DatabaseError
+from registry.database.errors import DatabaseError, MigrationError
+from registry.database.migrations import pending
 from registry.database.pool import connect
 from registry.database.queries import load
 from supervisor_plugin.processes import Identity
@@ -125,15 +126,18 @@ class Ledger:
     async def run(self) -> None:
         """Connect, write what waits, connect again when the database went away; until cancelled."""
         delay = RETRY_S
-        while True:
-            try:
-                await self._open()
-                delay = RETRY_S
-                await self._write_all()
-            except LOST as error:
-                await self._lose(error)
-            await asyncio.sleep(delay)
-            delay = min(MAX_RETRY_S, delay * 2)
+        try:
+            while True:
+                try:
+                    await self._open()
+                    delay = RETRY_S
+                    await self._write_all()
+                except LOST as error:
+                    self._lose(error)
+                await asyncio.sleep(delay)
+                delay = min(MAX_RETRY_S, delay * 2)
+        finally:
+            self._lose(ConnectionAbortedError("closed by us"))
 
     async def wait_until_connected(self, timeout_s: float) -> None:
         """Return when the database answers; raise LedgerAwayError when it does not within the limit."""
@@ -206,7 +210,10 @@ class Ledger:
     # The connection
 
     async def _open(self) -> None:
-        connection = await connect(self._dsn(), timeout_s=STATEMENT_S, application_name="postern fleet")
+        dsn = self._dsn()
+        if missing := await pending(dsn):
+            raise MigrationError(f"the database lacks {', '.join(missing)}: migrate it (`postern up` does)")
+        connection = await connect(dsn, timeout_s=STATEMENT_S, application_name="postern fleet")
         try:
             for server in sorted(self._locked):
                 if not await connection.fetchval(self._sql["lock"], self._host, server, timeout=STATEMENT_S):
@@ -274,7 +281,7 @@ class Ledger:
             entry.started_at, entry.checked_at, entry.updated_at, timeout=STATEMENT_S,
         )  # fmt: skip
 
-    async def _lose(self, error: BaseException) -> None:
+    def _lose(self, error: BaseException) -> None:
         self.trouble = str(error) or type(error).__name__
         self._connected.clear()
         connection, self._connection = self._connection, None

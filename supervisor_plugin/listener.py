@@ -19,10 +19,10 @@ from typing import Any
 import click
 
 from supervisor_plugin.client import SupervisorClient, SupervisordError
-from supervisor_plugin.config import LISTENER
 from supervisor_plugin.controller import Controller
 from supervisor_plugin.guardian import end_fleet
 from supervisor_plugin.ledger import Ledger, LedgerAwayError
+from supervisor_plugin.names import LISTENER
 from supervisor_plugin.operators import answer
 from supervisor_plugin.paths import Paths
 from supervisor_plugin.processes import boot_id

@@ -4,14 +4,14 @@ import re
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from supervisor_plugin import ports
 from supervisor_plugin.client import SupervisordError
-from supervisor_plugin.config import PROXY
 from supervisor_plugin.controller import Controller
 from supervisor_plugin.keeper import Keeper
 from supervisor_plugin.ledger import LedgerAwayError
+from supervisor_plugin.names import PROXY
 from supervisor_plugin.states import Event, Restart, Start, Status, Stop
 from supervisor_plugin.tables import span
 
@@ -38,6 +38,8 @@ async def answer(controller: Controller, request: dict[str, Any]) -> Answer:
         "explain": lambda: _explain(controller, _keepers(controller, {"names": [request.get("name")]})[0]),
     }
     try:
+        if request["op"] not in operations:
+            raise BadRequestError(f"there is no operation {request['op']}")
         data = await operations[request["op"]]()
     except (BadRequestError, SupervisordError, LedgerAwayError) as error:
         return {"ok": False, "message": str(error), "data": {}}
@@ -55,8 +57,11 @@ def parse_span(text: str) -> float:
 
 
 def _keepers(controller: Controller, request: dict[str, Any]) -> list[Keeper]:
-    names: list[str] = request["names"] or [name for name in controller.keepers if name != PROXY]
-    unknown = [str(name) for name in names if name not in controller.keepers]
+    asked: Any = request.get("names")
+    if not isinstance(asked, list):
+        raise BadRequestError("name the servers in a list; an empty one means all")
+    names = [str(name) for name in cast("list[Any]", asked)] or [n for n in controller.keepers if n != PROXY]
+    unknown = [name for name in names if name not in controller.keepers]
     if unknown:
         known = ", ".join(sorted(controller.keepers)) or "none"
         raise BadRequestError(f"no member of the fleet is called {', '.join(unknown)}; there are: {known}")
@@ -94,6 +99,8 @@ async def _command(controller: Controller, keepers: list[Keeper], event: Event, 
 
 
 async def _reconcile(controller: Controller) -> Answer:
+    if controller.is_stopping:
+        raise BadRequestError("supervisord is stopping")
     results = await controller.reconcile(revives=True)
     return {"ok": all(result["ok"] for result in results), "results": results}
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from supervisor_plugin.deferred import wake_waiting_callers
+from supervisor_plugin.names import LISTENER
 from supervisor_plugin.snapshot import HealthPage, snapshot
 from supervisor_plugin.supervisord import (
     MOOD_RUNNING,
@@ -83,6 +84,7 @@ class SupervisorInterface(StockInterface):
             return StockInterface.startProcess(self, name, wait)
         if not is_stopped(process):
             raise RPCError(Faults.ALREADY_STARTED, name)
+        self.warden.release(process.config.name)  # without a listener it starts as soon as there is one
         # SPAWN_ERROR is a code that `supervisorctl start` knows how to print.
         arguments = {"names": [process.config.name], "strict": True}
         return _unless_waited(ask(self.warden, "start", arguments, Faults.SPAWN_ERROR), wait)
@@ -222,9 +224,7 @@ def make_supervisor_interface(supervisord: Supervisord, **_settings: str) -> Sup
     return SupervisorInterface(supervisord)
 
 
-def make_fleet_interface(
-    supervisord: Supervisord, listener: str = "postern-fleet", watchdog_s: str = "20"
-) -> FleetInterface:
+def make_fleet_interface(supervisord: Supervisord, listener: str = LISTENER, watchdog_s: str = "20") -> FleetInterface:
     """Make `[rpcinterface:fleet]`; supervisord calls this once per HTTP server and after every reload."""
     warden = warden_of(supervisord)
     warden.listener_group, warden.watchdog_s = listener, float(watchdog_s)

@@ -9,9 +9,9 @@ from typing import Literal
 
 from registry.models import Fleet, Server
 from registry.secrets import SecretError, resolve
-from supervisor_plugin.config import PROXY
 from supervisor_plugin.exchange import ProbeError
 from supervisor_plugin.health import McpProbe, Probe, ProxyProbe
+from supervisor_plugin.names import PROXY
 from supervisor_plugin.paths import Paths
 from supervisor_plugin.processes import binary_identity
 from supervisor_plugin.reconcile import Declared

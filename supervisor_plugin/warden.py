@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec
 
 from supervisor_plugin.deferred import Requests
+from supervisor_plugin.names import LISTENER, PROXY
 from supervisor_plugin.processes import SERVER_MARK, start_ticks
 from supervisor_plugin.supervisord import (
     FATAL,
@@ -32,7 +33,6 @@ from supervisor_plugin.waker import Waker
 
 P = ParamSpec("P")
 STALE_AFTER_S = 15.0
-PROXY = "postern-proxy"
 
 
 def quiet(callback: Callable[Concatenate["Warden", P], None]) -> Callable[Concatenate["Warden", P], None]:
@@ -74,7 +74,7 @@ class Warden:
     def __init__(self, supervisord: Supervisord) -> None:
         self.supervisord = supervisord
         self.journal = supervisord.options.logger
-        self.listener_group = "postern-fleet"
+        self.listener_group = LISTENER
         self.watchdog_s = 20.0
         self.gate_open = False
         self.gate_reason = "the fleet listener has not opened it yet"

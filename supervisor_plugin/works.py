@@ -11,6 +11,7 @@ from supervisor_plugin import ports
 from supervisor_plugin.client import SupervisorClient, SupervisordError
 from supervisor_plugin.exchange import ProbeError
 from supervisor_plugin.ledger import Ledger, LedgerAwayError
+from supervisor_plugin.names import EXIT_CONFIG, EXIT_NOT_EXECUTABLE, LAUNCHER_PREFIX
 from supervisor_plugin.processes import Identity, Marked, is_alive, marked_processes, signal_ours, strays, tree
 from supervisor_plugin.states import Drained, Exited, Gone, Left, Prepared, Refused, Spawned, SpawnFailed
 from supervisor_plugin.units import Unit
@@ -22,8 +23,6 @@ SWEEP_GRACE_S, SWEEP_KILL_S = 2.0, 3.0
 NOTICE_S = 0.15
 DRAIN_POLL_S = 0.1
 DRAIN_HORIZON_S = 600.0
-LAUNCHER_PREFIX = "postern exec: "
-LAUNCHER_EXITS = (78, 126)
 
 
 class Works:
@@ -224,7 +223,7 @@ def describe_end(wait_status: int, log: Path) -> str:
     code = os.waitstatus_to_exitcode(wait_status)
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
-    if code in LAUNCHER_EXITS and (said := _last_words(log)):
+    if code in (EXIT_CONFIG, EXIT_NOT_EXECUTABLE) and (said := _last_words(log)):
         return f"could not be launched: {said}"
     return f"exited with status {code}"
 

@@ -99,7 +99,7 @@ def read_checkpoint(statement: str, key: str, signature: bytes) -> Checkpoint:
             return Checkpoint(kind, statement, key, signature, at, dropped=dropped)
         head = Head(said["seq"], bytes.fromhex(said["hash"]))
         return Checkpoint(kind, statement, key, signature, at, UUID(said["writer"]), head)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a checkpoint: {error!r}") from error
 
 

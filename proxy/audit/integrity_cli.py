@@ -143,7 +143,9 @@ def _print_report(report: verification.Report, *, has_keys: bool) -> None:
     for finding in report.findings:
         click.echo(describe(finding))
     click.echo(f"{report.entries} entries of {report.writers} writers, {report.checkpoints} signed checkpoints")
-    if report.uncovered:
+    if report.entries and not report.checkpoints:
+        click.echo("without a signed checkpoint a chain that was rewritten, or cut off at its end, would look the same")
+    elif report.uncovered:
         click.echo(f"{report.uncovered} entries are newer than the last checkpoint of their writer")
     if report.checkpoints and not has_keys:
         click.echo("signatures were not checked: give the public key with --key")

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -81,18 +82,30 @@ def key_id(public: Ed25519PublicKey) -> str:
 
 
 def signer_in(folder: Path) -> Signer:
-    """Return the signer whose key lies in a folder; make the key (0600) and its public half when there is none."""
+    """Return the signer whose key lies in a folder; make the key (0600) and its public half when there is none.
+
+    Several workers may do so at once: all get the same key.
+    """
     path = folder / SIGNING_KEY
+    if not path.exists():
+        _put(path, Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    signer = Signer.from_pem(path.read_bytes())
+    if not (folder / PUBLIC_KEY).exists():
+        _put(folder / PUBLIC_KEY, signer.public_pem, 0o644)
+    return signer
+
+
+def _put(path: Path, content: bytes, mode: int) -> None:
+    """Write a file whole, unless another process was faster."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return Signer.from_pem(path.read_bytes())
-    key = Ed25519PrivateKey.generate()
-    with os.fdopen(handle, "wb") as file:
-        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    made = Signer(key)
-    (folder / PUBLIC_KEY).write_bytes(made.public_pem)
-    return made
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        with suppress(FileExistsError):
+            path.hardlink_to(partial)
+    finally:
+        partial.unlink()
 
 
 def _read_public(file: Path) -> Ed25519PublicKey:

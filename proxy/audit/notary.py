@@ -19,7 +19,10 @@ _log = logging.getLogger("postern.audit")
 
 
 class Notary:
-    """One per writer. `file` may be shared by all writers of a host: lines are appended whole."""
+    """One per writer. `file` may be shared by all writers of a host: lines are appended whole.
+
+    The key should be out of reach of whoever may write the database, and the file out of reach of both.
+    """
 
     def __init__(self, signer: Signer, file: Path | None, every_s: float = 60.0) -> None:
         self.every_s = every_s

@@ -50,27 +50,25 @@ def parse_pointer(pointer: str) -> tuple[str, ...]:
 
 
 def _shown(value: object, pointers: Sequence[str], cap: int) -> str:
-    encoded = _json(value)
-    if pointers or may_hold_secret(encoded):
-        encoded = _json(redact(value, pointers))
-    if len(encoded) > cap:
-        encoded = _truncated(encoded, cap)
-    return encoded.decode()
+    text = _json(value)
+    if pointers or may_hold_secret(text):
+        text = _json(redact(value, pointers))
+    return text if len(text) <= cap and len(text.encode()) <= cap else _truncated(text, cap)
 
 
-def _json(value: object) -> bytes:
+def _json(value: object) -> str:
     try:
-        return _encode(value)
+        return _encode(value).decode()
     except (UnicodeEncodeError, OverflowError, TypeError, ValueError):  # lone surrogates, integers of any size
-        return json.dumps(value, separators=(",", ":"), default=str).encode()
+        return json.dumps(value, separators=(",", ":"), default=str)
 
 
-def _truncated(encoded: bytes, cap: int) -> bytes:
+def _truncated(text: str, cap: int) -> str:
     keep = cap - 20
     while True:
-        made = _encode({"truncated": encoded[:keep].decode(errors="ignore")})
+        made = _encode({"truncated": text[:keep]})
         if len(made) <= cap:
-            return made
+            return made.decode()
         keep = min(keep - 1, keep * cap // len(made))
 
 

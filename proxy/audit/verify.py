@@ -48,8 +48,12 @@ async def verify(
     most: int = 100,
 ) -> Report:
     """Verify all chains; keep the first `most` findings. The checkpoints of the file count like those of the table."""
-    evidence = weigh(await stored_checkpoints(database), file, keys)
+    stored, unreadable = await stored_checkpoints(database)
+    evidence = weigh(stored, file, keys)
     report = Report(checkpoints=evidence.count, unchecked=evidence.unchecked, findings=evidence.findings[:most])
+    report.findings += [
+        Finding(Code.BAD_SIGNATURE, f"checkpoint {each} of the table is no statement") for each in unreadable
+    ]
     writers = {row["writer_id"]: row for row in await database.fetch(_SQL["writers"])}
     total = sum(row["last_seq"] for row in writers.values())
     for writer in sorted({*writers, *evidence.heads, *evidence.dropped}):
@@ -67,10 +71,16 @@ async def verify(
     return report
 
 
-async def stored_checkpoints(database: Connection) -> list[Checkpoint]:
-    """Return the checkpoints of the table."""
-    rows = await database.fetch(_SQL["checkpoints"])
-    return [read_checkpoint(row["statement"], row["key_id"], row["signature"]) for row in rows]
+async def stored_checkpoints(database: Connection) -> tuple[list[Checkpoint], list[int]]:
+    """Return the checkpoints of the table, and the ids of rows that are none."""
+    found: list[Checkpoint] = []
+    unreadable: list[int] = []
+    for row in await database.fetch(_SQL["checkpoints"]):
+        try:
+            found.append(read_checkpoint(row["statement"], row["key_id"], row["signature"]))
+        except ValueError:
+            unreadable.append(row["checkpoint_id"])
+    return found, unreadable
 
 
 def _check(writer: UUID, evidence: Evidence, found: Any) -> ChainCheck:

@@ -56,10 +56,10 @@ class Policy:
         self._callers: dict[tuple[object, ...], Caller] = {}
 
     @classmethod
-    def build(cls, fleet: Fleet, server: Server) -> "Policy":
-        """Compile one server's rules."""
+    def build(cls, fleet: Fleet, server: Server, implications: Implications | None = None) -> "Policy":
+        """Compile one server's rules. `implications` are those of the fleet: computed once, they serve every server."""
         challenges = Challenges(url_of(fleet, server), server.oauth.scopes)
-        implications = Implications.of(fleet.permissions)
+        implications = implications or Implications.of(fleet.permissions)
         return cls(ServerRules(server), Agents(fleet, server.name), implications, challenges)
 
     def decide(self, identity: Identity, http_method: str, envelope: Envelope | None, era: Era) -> Decision:

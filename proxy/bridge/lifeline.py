@@ -39,7 +39,9 @@ class Lifeline:
             [sys.executable, "-I", "-S", str(_SCRIPT), self.marker],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # a signal to the bridge's group must not reach it
+            # Neither a signal to the bridge's group nor a search for the fleet's mark in the environment must reach it.
+            start_new_session=True,
+            env={},
             bufsize=0,
         )
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from registry.importers.found import FoundSecret, FoundServer, ImportFileError, dns_label, placeholders, secret_of
 from registry.source import Data
@@ -52,38 +53,42 @@ def _is_server(entry: Mapping[str, Data]) -> bool:
 
 
 def _server(name: str, entry: Mapping[str, Data]) -> FoundServer:
-    notes = list(_notes(entry))
-    extra = {key: value for key, value in entry.items() if key not in _KNOWN}
     description = entry.get("description")
-    shown = description if isinstance(description, str) else ""
-    if isinstance(entry.get("command"), str):
-        command = (str(entry["command"]), *_texts(name, entry.get("args"), "args"))
-        cwd = entry.get("cwd")
-        inputs = [each for word in (*command, str(cwd or "")) for each in placeholders(word)]
-        return FoundServer(
-            name=dns_label(name),
-            display_name=name,
-            description=shown,
-            command=command,
-            cwd=cwd if isinstance(cwd, str) else None,
-            env=dict(_secrets(name, entry.get("env"), "env")),
-            inputs=tuple(dict.fromkeys(inputs)),
-            notes=tuple(notes),
-            extra=extra,
-        )
-    url = next(str(entry[key]) for key in _URLS if isinstance(entry.get(key), str))
-    if not url.startswith(("http://", "https://", "${")):
-        notes.append("this kind of address is not supported; only http and https are")
-    return FoundServer(
+    common = FoundServer(
         name=dns_label(name),
         display_name=name,
-        description=shown,
+        description=description if isinstance(description, str) else "",
+        notes=tuple(_notes(entry)),
+        extra={key: value for key, value in entry.items() if key not in _KNOWN},
+    )
+    return _local(common, entry) if isinstance(entry.get("command"), str) else _remote(common, entry)
+
+
+def _local(common: FoundServer, entry: Mapping[str, Data]) -> FoundServer:
+    name = common.display_name
+    command = (str(entry["command"]), *_texts(name, entry.get("args"), "args"))
+    cwd = entry.get("cwd")
+    inputs = [each for word in (*command, str(cwd or "")) for each in placeholders(word)]
+    return replace(
+        common,
+        command=command,
+        cwd=cwd if isinstance(cwd, str) else None,
+        env=dict(_secrets(name, entry.get("env"), "env")),
+        inputs=tuple(dict.fromkeys(inputs)),
+    )
+
+
+def _remote(common: FoundServer, entry: Mapping[str, Data]) -> FoundServer:
+    url = next(str(entry[key]) for key in _URLS if isinstance(entry.get(key), str))
+    known = url.startswith(("http://", "https://", "${"))
+    notes = () if known else ("this kind of address is not supported; only http and https are",)
+    return replace(
+        common,
         endpoint=url,
         transport="http",
-        headers=dict(_secrets(name, entry.get("headers"), "headers")),
+        headers=dict(_secrets(common.display_name, entry.get("headers"), "headers")),
         inputs=tuple(dict.fromkeys(placeholders(url))),
-        notes=tuple(notes),
-        extra=extra,
+        notes=(*common.notes, *notes),
     )
 
 

@@ -31,6 +31,7 @@ class Context:
     which: Which = shutil.which
     store: SecretStore | None = None
     on_host: bool = True
+    only: str | None = None
     _resolved: dict[str, Secret | SecretError] = field(default_factory=dict[str, Secret | SecretError])
 
     @property
@@ -38,8 +39,8 @@ class Context:
         return self.fleet.fleet.mode == "cloud"
 
     def servers(self) -> tuple[Server, ...]:
-        """Return the servers that exist now; a disabled one has to be well-formed and no more."""
-        return self.fleet.enabled_servers()
+        """Return the servers that exist now, or only the one in question; a disabled one has to be well-formed."""
+        return tuple(server for server in self.fleet.enabled_servers() if self.only in {None, server.name})
 
     def secret(self, reference: str) -> Secret | SecretError:
         """Resolve a reference once; the error is a value, because a rule reports it. Literals are judged elsewhere."""

@@ -105,14 +105,17 @@ async def _given(url: str) -> Database:
 async def _enter_roles(database: Database, note: Say) -> Database:
     """Let each part enter a given database with its own role, as far as the given user may become it."""
     by_role: dict[str, str] = {}
+    closed: list[str] = []
     for role in ROLES:
         by_role[role] = with_role(database.owner, f"postern_{role}")
         try:
             async with connection(by_role[role], application_name="postern up"):
                 pass
         except DatabaseUnavailable:
-            note(f"{database.label} may not become postern_{role}: that part has all rights of this user")
+            closed.append(f"postern_{role}")
             by_role[role] = database.owner
+    if closed:
+        note(f"{database.label} may not become {', '.join(closed)}: what should, has all rights of this user instead")
     return replace(database, by_role=by_role)
 
 

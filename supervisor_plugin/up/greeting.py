@@ -11,13 +11,19 @@ _EXAMPLE = ("get_current_time", {"timezone": "Europe/Berlin"})
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One server as a client reaches it; `token` is None where only its own issuer can make one."""
+    """One server as a client reaches it; `token` is None where none is needed, or only its issuer makes one."""
 
     name: str
     display_name: str
     url: str
     tools: tuple[str, ...]
     token: str | None = field(default=None, repr=False)
+    is_open: bool = False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a client sends to be recognised."""
+        return {} if self.is_open else {"Authorization": f"Bearer {self.token or 'from its issuer'}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ def client_configuration(addresses: tuple[Address, ...]) -> str:
         address.name: {
             "type": "http",
             "url": address.url,
-            "headers": {"Authorization": f"Bearer {address.token or 'from its issuer'}"},
+            **({"headers": address.headers} if address.headers else {}),
         }
         for address in addresses
     }
@@ -88,7 +94,7 @@ def curl(address: Address) -> str:
 
 
 def _call(greeting: Greeting) -> list[str]:
-    callable_ones = [address for address in greeting.addresses if address.token is not None]
+    callable_ones = [address for address in greeting.addresses if address.token is not None or address.is_open]
     preferred = [address for address in callable_ones if _EXAMPLE[0] in address.tools] or callable_ones
     return ["A governed call, to paste into another terminal:", "", curl(preferred[0]), ""] if preferred else []
 
@@ -101,7 +107,7 @@ def _curl(address: Address, method: str, params: Mapping[str, object]) -> str:
     }
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
     headers = {
-        "Authorization": f"Bearer {address.token}",
+        **address.headers,
         "Content-Type": "application/json",
         "Accept": "application/json, text/event-stream",
         "MCP-Protocol-Version": VERSION,

@@ -23,7 +23,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def handled(self) -> Generator[None]:
-        """Take the signals while the block runs."""
+        """Take the signals while the block runs; afterwards they are ignored, because all that is left is to exit."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._stop)
@@ -32,6 +32,7 @@ class Interrupts:
         finally:
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
     def _stop(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -16,7 +16,14 @@ async def addresses(fleet: Fleet, paths: Paths) -> tuple[Address, ...]:
     servers = fleet.enabled_servers()
     tokens = await asyncio.gather(*(_token(server, paths) for server in servers))
     return tuple(
-        Address(server.name, server.display_name, fleet.resource_url(server), tuple(server.tools), token)
+        Address(
+            server.name,
+            server.display_name,
+            fleet.resource_url(server),
+            tuple(server.tools),
+            token,
+            not server.oauth.required,
+        )
         for server, token in zip(servers, tokens, strict=True)
     )
 

@@ -93,7 +93,11 @@ class Place:
 
     def left(self) -> list[str]:
         """Every process that belongs to this place: supervisord, listener, proxy, servers, PostgreSQL."""
-        marks = (str(self.root), str(default_base(self.state)) if self.state.exists() else str(self.root))
+        marks = [str(self.root)]
+        if self.state.exists():
+            marks.append(str(default_base(self.state)))
+        if (instance := self.state / "instance").exists():
+            marks.append(f"POSTERN_FLEET={instance.read_text().strip()}")
         return [f"{pid} {words}" for pid, words in running().items() if any(mark in words for mark in marks)]
 
     def clean(self) -> None:
@@ -242,9 +246,10 @@ async def test_printed_client_configuration_opens_every_server(demo: Place, mode
     document = json.loads(said[said.index('{\n  "mcpServers"') : said.index("\n}\n") + 2])
     listed: dict[str, set[str]] = {}
     for name, entry in document["mcpServers"].items():
-        async with httpx2.AsyncClient(headers=entry["headers"], trust_env=False, timeout=30) as client:
-            async with Client(streamable_http_client(entry["url"], http_client=client), mode=mode_) as session:
-                listed[name] = {tool.name for tool in (await session.list_tools()).tools}
+        client = httpx2.AsyncClient(headers=entry["headers"], trust_env=False, timeout=30)
+        transport = streamable_http_client(entry["url"], http_client=client)
+        async with client, Client(transport, mode=mode_) as session:
+            listed[name] = {tool.name for tool in (await session.list_tools()).tools}
     assert listed["time"] == {"get_current_time", "convert_time"}
     assert "create_workbook" in listed["excel"]
     assert ("git" in listed) == (shutil.which("git") is not None)

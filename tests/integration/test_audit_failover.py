@@ -46,7 +46,7 @@ class Node:
 
     folder: Path
     binaries: Binaries
-    process: subprocess.Popen[bytes] | None = field(default=None)
+    process: subprocess.Popen[Any] | None = field(default=None)
 
     @property
     def data(self) -> Path:

@@ -192,6 +192,18 @@ async def test_a_forged_checkpoint_is_found(database: Database) -> None:
     assert [each.code for each in report.findings] == [Code.BAD_SIGNATURE]
 
 
+async def test_rubbish_among_the_checkpoints_does_not_stop_verification(database: Database) -> None:
+    await write_calls(database, 3)
+    async with connection(database.dsn("postern_proxy")) as proxy:
+        await proxy.execute("""
+            insert into audit_checkpoints (kind, at, statement, key_id, signature)
+            values ('prune', now(), '{}', 'x', repeat('x', 64)::bytea)""")
+    report = await check(database)
+    assert [(each.code, each.message) for each in report.findings] == [
+        (Code.BAD_SIGNATURE, "checkpoint 2 of the table is no statement")
+    ]
+
+
 async def test_a_checkpoint_of_a_strange_key_proves_nothing(database: Database) -> None:
     await write_calls(database, 3)
     other: Any = load_pem_public_key(Signer(Ed25519PrivateKey.generate()).public_pem)

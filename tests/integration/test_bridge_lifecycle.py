@@ -161,6 +161,17 @@ def test_sigkill_of_the_bridge_leaves_nothing(tmp_path: Path):
         wait_until(lambda: not [pid for pid in left if is_alive(pid)])
 
 
+def test_a_sweep_for_the_fleets_mark_that_kills_the_bridge_spares_the_warden_which_ends_the_rest(tmp_path: Path):
+    with running_bridge(tmp_path, (*TINY, "--stubborn"), environment={"POSTERN_FLEET": "mark"}) as bridge:
+        grandchild = int(bridge.text("spawn"))
+        left = [*descendants(bridge.process.pid), grandchild]
+        marked = [pid for pid in left if b"POSTERN_FLEET=mark" in Path(f"/proc/{pid}/environ").read_bytes()]
+        assert marked == []
+        bridge.process.kill()
+        bridge.process.wait()
+        wait_until(lambda: not [pid for pid in left if is_alive(pid)])
+
+
 def test_sigkill_of_bridge_and_warden_still_ends_the_children(tmp_path: Path):
     with running_bridge(tmp_path, (*TINY, "--stubborn")) as bridge:
         bridge.open_session()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.fakes.fleet import ROOT, free_ports
 
 
 @contextlib.asynccontextmanager
-async def server(*argv: str, mode: str = "", **variables: str) -> AsyncIterator[int]:
+async def server(*argv: str, mode: str = "", **variables: str) -> AsyncGenerator[int, None]:
     (port,) = free_ports(1)
     port += 700
     words = argv or ("-m", "tests.fakes.tiny_mcp", "--mode", mode)
@@ -24,7 +24,7 @@ async def server(*argv: str, mode: str = "", **variables: str) -> AsyncIterator[
     )
     try:
         async with asyncio.timeout(20):
-            while is_free(port):
+            while is_free(port):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
         yield port
     finally:
@@ -33,7 +33,7 @@ async def server(*argv: str, mode: str = "", **variables: str) -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def probing(port: int, timeout_s: float = 5.0) -> AsyncIterator[McpProbe]:
+async def probing(port: int, timeout_s: float = 5.0) -> AsyncGenerator[McpProbe, None]:
     probe = McpProbe(f"http://127.0.0.1:{port}/mcp", timeout_s)
     try:
         yield probe

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,7 +32,9 @@ def down(server: str = "alpha", **changes: Any) -> Row:
 
 
 @contextlib.asynccontextmanager
-async def running(dsn: Callable[[], str], instance: str = "fleet-1", host: str = "here") -> AsyncIterator[Ledger]:
+async def running(
+    dsn: Callable[[], str], instance: str = "fleet-1", host: str = "here"
+) -> AsyncGenerator[Ledger, None]:
     ledger = Ledger(dsn, host, instance, "boot-1")
     task = asyncio.create_task(ledger.run())
     try:
@@ -50,7 +52,7 @@ async def fetch(dsn: str, query: str) -> list[dict[str, Any]]:
 
 async def until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
     async with asyncio.timeout(limit_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - whatever it is
             await asyncio.sleep(0.02)
 
 
@@ -150,7 +152,7 @@ async def test_a_server_belongs_to_one_fleet_of_a_host_until_that_lets_go(databa
             return rows == [{"instance": "fleet-2"}]
 
         async with asyncio.timeout(10.0):
-            while not await is_ours():
+            while not await is_ours():  # noqa: ASYNC110 - a table
                 await asyncio.sleep(0.05)
 
 
@@ -207,3 +209,11 @@ async def test_calls_in_flight_are_intents_without_their_row(database: Database)
                    '{}', '{}', 'i', decode(repeat('00', 32), 'hex'), decode(repeat('00', 32), 'hex'))"""
             )
         assert await ledger.calls(60.0) == {"alpha": 1}
+
+
+async def test_a_database_that_is_not_migrated_is_said_to_be_so(empty_database: Database):
+    async with running(empty_database.dsn) as ledger:
+        await until(lambda: "migrate" in ledger.trouble)
+        assert "0002_services" in ledger.trouble
+        with pytest.raises(LedgerAwayError, match="migrate"):
+            await ledger.wait_until_connected(0.1)

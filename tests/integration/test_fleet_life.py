@@ -252,3 +252,16 @@ def test_the_proxy_starts_behind_the_gate_is_kept_and_stops_before_the_servers(f
     stops = [line for line in fleet.log("supervisord").splitlines() if " stopped: " in line][-3:]
     assert [line.split("stopped: ")[1].split()[0] for line in stops] == ["postern-proxy", "alpha", "postern-fleet"]
     assert fleet.marked() == []
+
+
+def test_stop_all_and_start_all_of_supervisorctl_mean_the_whole_fleet(fleet: TestFleet):
+    fleet.add("alpha")
+    fleet.add("beta")
+    fleet.start()
+    fleet.wait_all()
+    fleet.ctl("stop", "all")
+    assert fleet.marked() == []
+    assert fleet.listener_pid_of_lock() is None
+    fleet.ctl("start", "all")  # the servers come with the listener
+    fleet.wait_all()
+    fleet.is_exactly_declared()

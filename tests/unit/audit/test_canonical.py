@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.audit.canonical import NULL, WORD_BYTES, Encoder, microseconds, moment, number, text
+from proxy.audit.canonical import COLUMNS, NULL, WORD_BYTES, Encoder, microseconds, moment, number, text
 from proxy.audit.chain import COPY_HEADER, COPY_TRAILER, Head, Links, genesis
 from proxy.audit.record import Intent, Outcome, Payload, Request, Row, Scopes, Status, Subject
 from proxy.audit.walk import CopyReader, Link
@@ -196,3 +196,9 @@ def test_long_scope_lists_are_cut() -> None:
 def test_odd_hooks_are_still_a_row() -> None:
     for hooks in (({"at": BEGUN},), ({"n": 2**200},), ({"bad": "\ud800"},)):
         assert Encoder("h").row(Row(request(), outcome(hooks=hooks)))
+
+
+def test_the_documented_columns_are_the_hashed_ones() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
+    listed = page.partition("<!-- columns -->")[2].partition("<!-- /columns -->")[0]
+    assert tuple(listed.replace("`", "").split()) == COLUMNS == tuple(reference.ORDER)

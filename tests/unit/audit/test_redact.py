@@ -131,7 +131,7 @@ def test_innocent_data_stays_as_it_is(value: object) -> None:
 
 @pytest.mark.parametrize("secret", [*SECRETS, *(json.dumps(value) for value in NAMED)])
 def test_the_cheap_test_never_misses_what_the_mask_would_hide(secret: str) -> None:
-    assert mask_secrets(secret) == secret or may_hold_secret(json.dumps(secret).encode())
+    assert mask_secrets(secret) == secret or may_hold_secret(json.dumps(secret))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_cheap_test_never_misses_what_the_mask_would_hide(secret: str) -> No
 )
 def test_names_of_secrets(name: str) -> None:
     assert names_secret(name)
-    assert may_hold_secret(json.dumps({name: 1}).encode())
+    assert may_hold_secret(json.dumps({name: 1}))
 
 
 json_values = st.recursive(

@@ -2,7 +2,7 @@ import pytest
 
 from registry.gate import check
 from tests.unit.registry.cases import CASES, RAW_CASES
-from tests.unit.registry.making import ENVIRON, NOW, A, expected, gate, registry_file, reported
+from tests.unit.registry.making import ENVIRON, GOOD, NOW, OAUTH_B, A, B, expected, gate, registry_file, reported
 
 
 @pytest.mark.parametrize("code", CASES)
@@ -68,8 +68,6 @@ def test_ports_of_the_proxy_and_of_a_server_may_not_be_one(tmp_path):
 
 
 def test_both_places_of_a_conflict_are_named(tmp_path):
-    from tests.unit.registry.making import GOOD, OAUTH_B
-
     text = f"version: 1\nservers:\n  a:\n    {{{A}}}\n  b: {{{GOOD}, port: 5001, {OAUTH_B}}}\n"
     (problem,) = gate(tmp_path, text).problems
     assert f"servers.a ({problem.file}:4:" in problem.message
@@ -79,6 +77,15 @@ def test_both_places_of_a_conflict_are_named(tmp_path):
 def test_without_the_host_files_programs_and_secrets_are_left_out(tmp_path):
     for code in ("SOURCE-MISSING", "COMMAND-NOT-FOUND", "SECRET-UNRESOLVED", "VARIABLE-UNRESOLVED", "KEY-SHORT"):
         assert gate(tmp_path, CASES[code], on_host=False).ok, code
+
+
+def test_a_sidecar_needs_the_secrets_of_its_own_server_only(tmp_path):
+    text = f"version: 1\nservers:\n  a: {{{A}}}\n  b: {{{B.replace('KEY_B', 'NOT_HERE')}}}\n"
+    path = registry_file(tmp_path, text)
+    assert check(path, environ=ENVIRON, now=NOW, only="a").ok
+    assert [p.code for p in check(path, environ=ENVIRON, now=NOW, only="b").problems] == ["SECRET-UNRESOLVED"]
+    path.write_text(text.replace("5002", "5001"), encoding="utf-8")
+    assert [p.code for p in check(path, environ=ENVIRON, now=NOW, only="a").problems] == ["PORT-CONFLICT"]
 
 
 def test_a_wrong_value_is_reported_once_and_hides_nothing_beside_it(tmp_path):
@@ -109,8 +116,6 @@ def test_a_key_for_hs256_needs_thirty_two_bytes(length: int, tmp_path):
 
 
 def test_a_shared_key_is_found_behind_two_names(tmp_path):
-    from tests.unit.registry.making import B
-
     environ = {**ENVIRON, "KEY_B": ENVIRON["KEY_A"]}
     result = gate(tmp_path, f"version: 1\nservers:\n  a: {{{A}}}\n  b: {{{B}}}\n", environ=environ)
     assert [problem.code for problem in result.problems] == ["KEY-SHARED"]

@@ -1,6 +1,7 @@
 import copy
 import os
 import pickle
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -314,3 +315,30 @@ def test_a_full_or_forbidden_place_is_a_typed_error(tmp_path, environ):
         EncryptedStore.beside(tmp_path, {**environ, STORE_FILE: str(blocked / "s.json")}).put(
             "a", Secret(b"1"), now=NOW
         )
+
+
+KEYRING = """
+class errors:
+    class KeyringError(Exception): ...
+
+def get_password(service, user):
+    if {broken}:
+        raise errors.KeyringError
+    return {{("postern", "store-key"): {key!r}}}.get((service, user))
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_where_a_keyring_is_installed_the_key_may_lie_there(broken: bool, tmp_path, monkeypatch):
+    key = new_key()
+    (tmp_path / "keyring.py").write_text(KEYRING.format(key=key, broken=broken), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "keyring", raising=False)
+    try:
+        if broken:
+            with pytest.raises(SecretStoreError, match="has no key"):
+                store_key({})
+        else:
+            assert store_key({}) == store_key({STORE_KEY: key})
+    finally:
+        sys.modules.pop("keyring", None)

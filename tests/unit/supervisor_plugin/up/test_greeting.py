@@ -81,6 +81,15 @@ def test_fleet_without_a_token_of_ours_prints_no_call() -> None:
     assert "curl" not in render(greeting(FOREIGN))
 
 
+def test_open_server_needs_no_token() -> None:
+    """Neither in the call nor in the configuration."""
+    address = Address("open", "Open", "http://127.0.0.1/open/mcp", (), None, is_open=True)
+    assert "headers" not in json.loads(client_configuration((address,)))["mcpServers"]["open"]
+    _, headers, _ = pasted(curl(address))
+    assert "Authorization" not in headers
+    assert curl(address) in render(greeting(address))
+
+
 def test_warnings_stand_before_the_addresses() -> None:
     """And then it does not say that every server is healthy."""
     text = render(greeting(TIME, warnings=("crm cannot be called: away",)))

@@ -3,10 +3,11 @@
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
-from supervisor_plugin.up.interrupts import SAME_WISH_S, Interrupts
+from supervisor_plugin.up.interrupts import SAME_WISH_S, SIGNALS, Interrupts
 
 
 async def until_cancelled() -> None:
@@ -17,6 +18,15 @@ async def seen(interrupts: Interrupts, count: int) -> None:
     async with asyncio.timeout(5):
         while interrupts.count < count:  # noqa: ASYNC110 - a signal handler counts
             await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """The process of the tests goes on afterwards."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.anyio
@@ -34,5 +44,6 @@ async def test_first_signal_cancels_the_work_and_second_asks_for_haste() -> None
         await asyncio.sleep(SAME_WISH_S)
         os.kill(os.getpid(), signal.SIGTERM)
         await seen(interrupts, 2)
+    os.kill(os.getpid(), signal.SIGINT)  # all is done: a late key press changes nothing
     assert interrupts.hurry()
     assert len(notes) == 1

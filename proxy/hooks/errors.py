@@ -1,0 +1,15 @@
+"""What can be wrong with a hook.
+
+HookError            it did not answer as it must: raised, hung, answered nonsense; before a call that refuses it
+HookConfigError      it cannot be set up, so nothing starts: not importable, not signed, an address in the clear
+"""
+
+from proxy.settings import SettingsError
+
+
+class HookError(Exception):
+    """The hook failed; the message says how, without anything that it was given."""
+
+
+class HookConfigError(SettingsError, ValueError):
+    """The declaration cannot be used; the message names the hook and the way out."""

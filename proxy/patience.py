@@ -1,0 +1,38 @@
+"""How long a GET stream waits for a server that is away, so that a restart of the server is nothing to the client."""
+
+import asyncio
+from time import monotonic
+
+from proxy.upstream import UpstreamDisconnected, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+
+BEFORE_OPEN_S = 8.0
+ONCE_OPEN_S = 60.0
+_FIRST_DELAY_S = 0.1
+_LONGEST_DELAY_S = 1.0
+
+
+class Patience:
+    """Counts from the first failure; a connection that held for a while starts it anew."""
+
+    def __init__(self) -> None:
+        self._failing_since = 0.0
+        self._last_failure = 0.0
+        self._delay_s = _FIRST_DELAY_S
+
+    async def wait(self, error: UpstreamError, *, is_open: bool) -> None:
+        """Wait until it is worth to connect again; raise the error where that would take too long or cannot help."""
+        now = monotonic()
+        if now - self._last_failure > ONCE_OPEN_S:
+            self._failing_since, self._delay_s = now, _FIRST_DELAY_S
+        limit_s = ONCE_OPEN_S if is_open else BEFORE_OPEN_S
+        if not is_away(error) or now - self._failing_since > limit_s:
+            raise error
+        await asyncio.sleep(self._delay_s)
+        self._delay_s = min(self._delay_s * 2, _LONGEST_DELAY_S)
+        self._last_failure = monotonic()
+
+
+def is_away(error: UpstreamError) -> bool:
+    """Whether the server may be back in a moment."""
+    is_slow_to_connect = isinstance(error, UpstreamTimeout) and error.phase == "connect"
+    return is_slow_to_connect or isinstance(error, UpstreamUnreachable | UpstreamDisconnected)

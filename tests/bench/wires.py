@@ -1,0 +1,85 @@
+"""The two ends of the proxy without a network: bytes are handed to the protocols, and what they write is counted."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from proxy.upstream.connection import Connection
+from proxy.upstream.request import render_request
+from proxy.upstream.target import UpstreamLimits
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Wire(asyncio.Transport):
+    """A transport that swallows what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self._far = socket.socketpair()
+        self.written = 0
+
+    def write(self, data: Any) -> None:
+        self.written += len(data)
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.written += sum(len(data) for data in list_of_data)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def is_reading(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        """Nothing is read anyway."""
+
+    def resume_reading(self) -> None:
+        """Nothing is read anyway."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"socket": self.near, "peername": ("127.0.0.1", 40000), "sockname": ("127.0.0.1", 8080)}.get(name, default)
+
+    def abort(self) -> None:
+        raise AssertionError("the connection was given up")
+
+    def close(self) -> None:
+        raise AssertionError("the connection was closed")
+
+    def end(self) -> None:
+        """Let go of the sockets that lend it their numbers."""
+        self.near.close()
+        self._far.close()
+
+
+class _Owner:
+    def released(self, connection: Connection) -> None:
+        """Keep it."""
+
+    def lost(self, connection: Connection) -> None:
+        """Never."""
+
+
+def upstream(loop: asyncio.AbstractEventLoop, wire: Wire, headers: Headers, body: bytes, answer: bytes) -> Callable[[], object]:
+    """Return one exchange with an upstream: the request rendered and written, the answer fed and read."""
+    connection = Connection(loop, _Owner())
+    connection.connection_made(cast("asyncio.BaseTransport", wire))
+    limits = UpstreamLimits()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer)
+
+    async def converse() -> bytes:
+        loop.call_soon(connection.data_received, head + answer)
+        async with await connection.exchange(render_request(b"POST", b"/mcp", b"host", headers, body), limits) as found:
+            return await found.read(1 << 24)
+
+    return lambda: loop.run_until_complete(converse())
+
+
+def request_bytes(headers: Headers, body: bytes) -> bytes:
+    """Return a request as a client sends it."""
+    lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
+    return b"POST /fast/mcp HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (lines, len(body), body)

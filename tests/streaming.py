@@ -1,0 +1,202 @@
+"""A client that reads event streams while they come, for tests that look at what a stream says and when."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from tests.sidecar import Sidecar, wait_for
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Event:
+    """One event: its fields, and the moment in which it was whole."""
+
+    data: str = ""
+    id: str | None = None
+    retry: str | None = None
+    comment: str | None = None
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def message(self) -> Any:
+        """The JSON document in it; None where there is none."""
+        return json.loads(self.data) if self.data else None
+
+
+class Stream:
+    """One request whose answer is read in the background. Use as a context manager: leaving it leaves the server."""
+
+    def __init__(self, url: str, method: str, headers: dict[str, str], body: bytes | None = None) -> None:
+        parts = urlsplit(url)
+        self.events: list[Event] = []
+        self.is_over = False
+        self.failure: Exception | None = None
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        self._connection.request(method, parts.path, body, headers)
+        self._response: http.client.HTTPResponse | None = None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Close the connection, whatever the server still wants to say."""
+        if self._connection.sock is not None:
+            try:
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self._reader.join(timeout=10)
+        self._connection.close()
+
+    @property
+    def answer(self) -> http.client.HTTPResponse:
+        """Status and headers, once they are there."""
+        wait_for(lambda: self._response or self.is_over, "the answer begins")
+        assert self._response is not None, self.failure
+        return self._response
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.answer.status
+
+    def header(self, name: str) -> str:
+        """One header of the answer."""
+        return self.answer.getheader(name) or ""
+
+    @property
+    def messages(self) -> list[Any]:
+        """The JSON-RPC messages that have arrived."""
+        return [event.message for event in list(self.events) if event.data]
+
+    @property
+    def last_id(self) -> str:
+        """The last event id that has arrived."""
+        return next(event.id for event in reversed(self.events) if event.id)
+
+    def wait(self, what: Any, sentence: str, limit_s: float = 20.0) -> Any:
+        """Poll until `what(self)`."""
+        return wait_for(lambda: what(self), f"{sentence}; got {self.events}, over: {self.is_over}", limit_s)
+
+    def wait_for_messages(self, count: int = 1) -> list[Any]:
+        """Return the messages once there are so many."""
+        self.wait(lambda me: len(me.messages) >= count, f"{count} messages")
+        return self.messages
+
+    def wait_for_end(self, limit_s: float = 20.0) -> None:
+        """Return once the stream is over."""
+        self.wait(lambda me: me.is_over, "the stream ends", limit_s)
+
+    def _read(self) -> None:
+        try:
+            self._response = self._connection.getresponse()
+            self._read_events(self._response)
+        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+            self.failure = error
+        self.is_over = True
+
+    def _read_events(self, response: http.client.HTTPResponse) -> None:
+        event = Event()
+        while line := response.readline():
+            text = line.decode().rstrip("\r\n")
+            name, _, value = text.partition(":")
+            if not text:
+                event.at = time.monotonic()
+                self.events.append(event)
+                event = Event()
+            elif not name:
+                event.comment = value.strip()
+            else:
+                setattr(event, name, value.removeprefix(" "))
+
+
+class Legacy:
+    """A client of the handshake era: raw requests with a session."""
+
+    def __init__(self, sidecar: Sidecar, server: str, token: str | None = None, url: str | None = None) -> None:
+        self.sidecar = sidecar
+        self.server = server
+        self.token = token or sidecar.token(server)
+        self.url = f"{url or sidecar.url}/{server}/mcp"
+        self.session: str | None = None
+        self._next = 0
+
+    def at(self, url: str) -> "Legacy":
+        """The same client with the same session at another replica."""
+        other = Legacy(self.sidecar, self.server, self.token, url)
+        other.session, other._next = self.session, self._next + 1000
+        return other
+
+    def headers(self, **more: str) -> dict[str, str]:
+        """What a client of this era sends."""
+        sent = {
+            "content-type": "application/json",
+            "accept": "application/json, text/event-stream",
+            "authorization": f"Bearer {self.token}",
+        }
+        if self.session is not None:
+            sent |= {"mcp-session-id": self.session, "mcp-protocol-version": "2025-11-25"}
+        return sent | {name.replace("_", "-"): value for name, value in more.items()}
+
+    def send(self, message: Json, **more: str) -> Stream:
+        """POST a message."""
+        return Stream(self.url, "POST", self.headers(**more), json.dumps(message).encode())
+
+    def ask(self, method: str, params: Json | None = None, **more: str) -> Stream:
+        """POST a request."""
+        self._next += 1
+        message = {"jsonrpc": "2.0", "id": self._next, "method": method, "params": params or {}}
+        return self.send(message, **more)
+
+    def call(self, tool: str, **arguments: Any) -> Stream:
+        """POST a tools/call."""
+        return self.ask("tools/call", {"name": tool, "arguments": arguments})
+
+    def tell(self, method: str, params: Json | None = None) -> Stream:
+        """POST a notification."""
+        return self.send({"jsonrpc": "2.0", "method": method, "params": params or {}})
+
+    def get(self, last_event_id: str | None = None) -> Stream:
+        """Open a GET stream."""
+        return Stream(self.url, "GET", self.headers(**({"last_event_id": last_event_id} if last_event_id else {})))
+
+    def delete(self) -> Stream:
+        """End the session."""
+        return Stream(self.url, "DELETE", self.headers())
+
+    def initialize(self) -> Self:
+        """Open a session."""
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+        opened = self.ask("initialize", params)
+        assert opened.status == 200, (opened.status, whole(opened))
+        self.session = opened.header("mcp-session-id") or None
+        opened.wait_for_end()
+        told = self.tell("notifications/initialized")
+        assert told.status == 202
+        told.leave()
+        return self
+
+
+def whole(stream: Stream) -> Any:
+    """Return the JSON document of an answer that is no stream."""
+    return document(stream)
+
+
+def document(stream: Stream) -> Any:
+    """Return the JSON-RPC message that an answer carries, as a document or as its last event."""
+    stream.wait_for_end()
+    if stream.header("content-type").startswith("text/event-stream"):
+        return stream.messages[-1]
+    return json.loads(stream.body)
