@@ -5,7 +5,7 @@ lets it pass and tells. What is not pinned at all is not as pinned; without a lo
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -16,9 +16,7 @@ from registry.contracts.drift import Drift, Subject, compare, compare_instructio
 from registry.contracts.locked import ServerLock
 from registry.models import Server
 
-Key = tuple[Subject | Literal["lock"], str]
-Findings = Mapping[Key, Drift]
-UNLOCKED: Key = ("lock", "")
+Findings = Mapping[tuple[Subject, str], Drift]
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _REMEMBERED = 20_000
 
@@ -34,7 +32,7 @@ class Contracts:
         self._lock = lock or ServerLock()
         self._mode: Mode = contract.drift
         self._resources: Mode = contract.resources or contract.drift
-        self._found: dict[Key, Drift] = {}
+        self._found: dict[tuple[Subject, str], Drift] = {}
         self._same: set[bytes] = set()
         self.is_verified = False
 
@@ -73,10 +71,13 @@ class Contracts:
     def learn(self, live: Catalogue) -> None:
         """Take over what the whole server offers."""
         self.is_verified = True
-        self._replace({}, compare(self._lock, live))
+        if self.is_locked:
+            self._replace({}, compare(self._lock, live))
 
     def learn_instructions(self, text: str | None) -> str | None:
         """Take over what an initialize or discover said; return the drift in words where it must not be passed on."""
+        if not self.is_locked:
+            return self.why_withheld("instructions", "")
         drift = compare_instructions(self._lock.instructions, text)
         self._replace({key: each for key, each in self._found.items() if key[0] != "instructions"}, _maybe(drift))
         return self.why_withheld("instructions", "") if drift is not None else None
@@ -93,8 +94,9 @@ class Contracts:
             if name in found or name in same:
                 repeated.append(Drift(kind, name, "duplicated"))
             self._sort_in(kind, name, cast("dict[str, object]", item), found, same)
-        drift = self._compare_page(kind, found, same, is_whole=is_whole)
-        self._forget(kind, {*found, *same}, (*drift, *repeated), is_whole=is_whole)
+        if self.is_locked:
+            drift = self._compare_page(kind, found, same, is_whole=is_whole)
+            self._forget(kind, {*found, *same}, (*drift, *repeated), is_whole=is_whole)
         return {name for name in (*found, *same) if self.why_withheld(kind, name) is not None}
 
     def _sort_in(

@@ -58,14 +58,14 @@ class ToolGuard:
 def make_tool(server: Server, name: str, pin: Pin | None, steps: Sequence[Step]) -> ToolGuard:
     """Compile what registry and lock say about a tool."""
     contract, declared = server.contract, _declared(server, name)
-    definition = pin.definition if pin is not None else {}
-    outputs = [definition.get("outputSchema"), dict(declared.output_schema) if declared.output_schema else None]
+    definition: Mapping[str, object] = pin.definition if pin is not None else {}
+    more = dict(declared.output_schema) if declared.output_schema else None
     mine = [step for step in steps if step.is_for(name)]
     return ToolGuard(
         digest=pin.digest if pin is not None else None,
         params=declared_params(definition.get("inputSchema")) if pin is not None else (),
         input=_compiled(definition.get("inputSchema"), "input") if pin and contract.input != "skip" else None,
-        outputs=_outputs(outputs, contract),
+        outputs=_outputs((definition.get("outputSchema"), more), contract),
         artifact=declared.artifact,
         before=tuple(step for step in mine if step.event == "PreToolUse"),
         after=tuple(step for step in mine if step.event == "PostToolUse"),

@@ -12,6 +12,7 @@ import logging
 import logging.handlers
 import os
 import signal
+import sys
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -194,8 +195,12 @@ def command() -> None:
 
 
 def main() -> None:
+    settings = Settings.of_process()
+    if not settings.instance:
+        sys.exit(
+            "postern listener: POSTERN_FLEET is not set; supervisord runs this, with the configuration of `postern up`"
+        )
     reader, writer = take_standard_streams()
-    settings = Settings.from_env(os.environ)
     configure_logging(settings.paths)
     asyncio.run(Listener(settings).run(reader, writer))
 

@@ -26,7 +26,7 @@ OK, FINDINGS, USAGE, CANNOT_START = range(4)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str, as_json: bool) -> None:
     """Test the connection to one server: a real MCP exchange, and who listens on its port."""
-    settings = Settings.from_env(os.environ)
+    settings = Settings.of_process()
     try:
         result = asyncio.run(_probe(settings, name))
     except RegistryRefusedError as error:

@@ -1,5 +1,6 @@
 """What the listener and the launcher are told by their environment."""
 
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,11 @@ class Settings:
             host=environ.get("POSTERN_HOST") or socket.gethostname(),
             environ=environ,
         )
+
+    @classmethod
+    def of_process(cls) -> "Settings":
+        """Read the environment of this process."""
+        return cls.from_env(os.environ)
 
     def dsn(self) -> str:
         """Return the database address: of the named file, else DATABASE_URL, else of the embedded database."""

@@ -1,17 +1,31 @@
 """A client that reads event streams while they come, for tests that look at what a stream says and when."""
 
+import asyncio
+import contextlib
 import http.client
 import json
 import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import asyncpg
+
+from tests.fakes.stateful import TOOLS, Stateful
+from tests.fixtures_postgres import Database, run_apart
 from tests.sidecar import Sidecar, wait_for
 
 Json = dict[str, Any]
+_OPEN: "list[Stream]" = []
+
+
+def leave_all() -> None:
+    """Close what a test has left open."""
+    while _OPEN:
+        _OPEN.pop().leave()
 
 
 @dataclass
@@ -38,11 +52,13 @@ class Stream:
         self.events: list[Event] = []
         self.is_over = False
         self.failure: Exception | None = None
+        self.body = b""
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
         self._connection.request(method, parts.path, body, headers)
         self._response: http.client.HTTPResponse | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        _OPEN.append(self)
 
     def __enter__(self) -> Self:
         return self
@@ -52,13 +68,9 @@ class Stream:
 
     def leave(self) -> None:
         """Close the connection, whatever the server still wants to say."""
-        if self._connection.sock is not None:
-            try:
-                self._connection.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        with contextlib.suppress(OSError, AttributeError):
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
         self._reader.join(timeout=10)
-        self._connection.close()
 
     @property
     def answer(self) -> http.client.HTTPResponse:
@@ -102,9 +114,16 @@ class Stream:
     def _read(self) -> None:
         try:
             self._response = self._connection.getresponse()
-            self._read_events(self._response)
+            if (self._response.getheader("content-type") or "").startswith("text/event-stream"):
+                self._read_events(self._response)
+            else:
+                self.body = self._response.read()
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             self.failure = error
+        finally:
+            if self._response is not None:
+                self._response.close()
+            self._connection.close()
         self.is_over = True
 
     def _read_events(self, response: http.client.HTTPResponse) -> None:
@@ -180,7 +199,7 @@ class Legacy:
         """Open a session."""
         params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
         opened = self.ask("initialize", params)
-        assert opened.status == 200, (opened.status, whole(opened))
+        assert opened.status == 200, document(opened)
         self.session = opened.header("mcp-session-id") or None
         opened.wait_for_end()
         told = self.tell("notifications/initialized")
@@ -189,14 +208,57 @@ class Legacy:
         return self
 
 
-def whole(stream: Stream) -> Any:
-    """Return the JSON document of an answer that is no stream."""
-    return document(stream)
-
-
 def document(stream: Stream) -> Any:
     """Return the JSON-RPC message that an answer carries, as a document or as its last event."""
     stream.wait_for_end()
-    if stream.header("content-type").startswith("text/event-stream"):
-        return stream.messages[-1]
-    return json.loads(stream.body)
+    return stream.messages[-1] if stream.events else json.loads(stream.body)
+
+
+class Scene:
+    """A proxy in front of servers of the test, and the rows that it wrote."""
+
+    def __init__(self, root: Path, database: Database, servers: dict[str, dict[str, Any]]) -> None:
+        self.sidecar = Sidecar(
+            root, database.dsn("postern_proxy"), servers, {"audit": {"refusals_per_source": 1_000_000}}
+        )
+        self._auditor = database.dsn("postern_auditor")
+        self._owner = database.dsn()
+
+    def client(self, server: str, **claims: Any) -> Legacy:
+        """Return a client that has a session."""
+        return Legacy(self.sidecar, server, self.sidecar.token(server, **claims)).initialize()
+
+    def rows(self, where: str = "true", *arguments: object) -> list[dict[str, Any]]:
+        """Return rows of the log, oldest first."""
+        return self.query(f"select * from audit_log where {where} order by started_at, execution_id", *arguments)
+
+    def row(self, stream: Stream) -> dict[str, Any]:
+        """Return the one row of an answer."""
+        found = self.rows("execution_id = $1::text::uuid", stream.header("x-postern-execution-id"))
+        assert len(found) == 1, f"{len(found)} rows"
+        return found[0]
+
+    def late_row(self, stream: Stream) -> dict[str, Any]:
+        """Return the one row of an answer, as soon as it is there."""
+        execution = stream.header("x-postern-execution-id")
+        wait_for(lambda: self.rows("execution_id = $1::text::uuid", execution), "the row is written")
+        return self.row(stream)
+
+    def query(self, statement: str, *arguments: object) -> list[dict[str, Any]]:
+        """Ask the database as its owner."""
+
+        async def ask() -> list[dict[str, Any]]:
+            connection = await asyncpg.connect(self._owner)
+            try:
+                return [dict(row) for row in await connection.fetch(statement, *arguments)]
+            finally:
+                await connection.close()
+
+        return run_apart(ask())
+
+
+def external(upstream: Stateful, **section: Any) -> dict[str, Any]:
+    """Return the registry section of a server of the test."""
+    tools: dict[str, Any] = {name: {} for name in TOOLS if name != "secret"}
+    tools["secret"] = {"scopes": ["more:secret"]}
+    return {"type": "external", "endpoint": f"http://127.0.0.1:{upstream.port}/mcp", "tools": tools, **section}

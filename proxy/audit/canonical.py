@@ -4,16 +4,17 @@ The canonical form of an entry is the fields of PostgreSQL's binary COPY tuple i
 4-byte big-endian length and the value, or FF FF FF FF for NULL. It is made once, sent, and hashed. Pure.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from struct import Struct
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from proxy.audit.record import Intent, Outcome, Payload, Request, Row, Status
+
+K = TypeVar("K")
 
 FORMAT: Final = 1
 COLUMNS: Final = (
@@ -33,7 +34,8 @@ WORD_BYTES: Final = 1024
 PROSE_BYTES: Final = 8192
 PAYLOAD_BYTES: Final = 8 * 1024 * 1024
 SCOPE_LIMIT: Final = 512
-CACHED_WORDS: Final = 4096
+REMEMBERED: Final = 4096
+REMEMBERED_BYTES: Final = 512
 
 NULL: Final = b"\xff\xff\xff\xff"
 _TEXT_OID: Final = 25
@@ -53,11 +55,14 @@ _NO_OUTCOME: Final = NULL * OUTCOME_COLUMNS
 
 
 class Encoder:
-    """Encodes the fields from `started_at` on; caches the words that come again and again."""
+    """Encodes the fields from `started_at` on; remembers short words that come again and again.
+
+    What is remembered is bounded in number and length, because callers choose most of it.
+    """
 
     def __init__(self, instance: str) -> None:
-        self._word: Callable[[str | None], bytes] = lru_cache(CACHED_WORDS)(word)
-        self._scopes: Callable[[tuple[str, ...]], bytes] = lru_cache(CACHED_WORDS)(_scopes)
+        self._words: dict[str | None, bytes] = {}
+        self._scope_lists: dict[tuple[str, ...], bytes] = {}
         self._instance = word(instance)
 
     def intent(self, intent: Intent) -> bytes:
@@ -67,7 +72,7 @@ class Encoder:
         return self._request(row.request) + self._outcome(row.outcome)
 
     def _request(self, request: Request) -> bytes:
-        word, scopes = self._word, self._scopes
+        word, scopes = self._word, self._scopes_of
         who, need = request.subject, request.scopes
         return b"".join(
             (
@@ -115,6 +120,14 @@ class Encoder:
                 _ONCE if outcome.repeats == 1 and outcome.last_seen is None else _repeated(outcome),
             )
         )
+
+    def _word(self, value: str | None) -> bytes:
+        known = self._words.get(value)
+        return known if known is not None else _remembered(self._words, value, word(value))
+
+    def _scopes_of(self, values: tuple[str, ...]) -> bytes:
+        known = self._scope_lists.get(values)
+        return known if known is not None else _remembered(self._scope_lists, values, _scopes(values))
 
 
 def word(value: str | None) -> bytes:
@@ -171,6 +184,14 @@ def array(values: Iterable[str], limit: int) -> bytes:
         return _NO_SCOPES
     body = _array_head(1, 0, _TEXT_OID, len(fields), 1) + b"".join(fields)
     return _length(len(body)) + body
+
+
+def _remembered(known: dict[K, bytes], key: K, made: bytes) -> bytes:
+    if len(made) <= REMEMBERED_BYTES:
+        if len(known) >= REMEMBERED:
+            known.clear()
+        known[key] = made
+    return made
 
 
 def _scopes(values: tuple[str, ...]) -> bytes:

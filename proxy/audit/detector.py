@@ -5,12 +5,14 @@ jsonschema-rs); only what it suspects is walked.
 """
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import jsonschema_rs
 
 MASK: Final = "[redacted]"
+MOST_QUOTED: Final = 8
+LONGEST_NAME: Final = 80
 
 
 def _any_case(word: str) -> str:
@@ -82,28 +84,34 @@ def may_hold_secret(text: str) -> bool:
     return not _INNOCENT(text)
 
 
-@lru_cache(4096)
 def names_secret(key: str) -> bool:
     """Say whether a member of that name holds a secret, such as `password`, `dbPassword`, `X-Api-Key`."""
-    return _SECRET_NAME.search(key) is not None
+    return _ends_like_a_secret(key[-LONGEST_NAME:])
 
 
-def mask_secrets(text: str) -> str:
+@lru_cache(4096)
+def _ends_like_a_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None
+
+
+def mask_secrets(text: str, depth: int = 0) -> str:
     """Return the text with every credential in it replaced; also in JSON, headers and assignments inside the text."""
     if not may_hold_secret(text):
         return text
+    if depth > MOST_QUOTED:
+        return MASK
     text = _LONG.sub(_mask_formats, _PEM.sub(MASK, text))
     text = _SCHEME.sub(rf"\1\2{MASK}", text)
     text = _USERINFO.sub(rf"\1{MASK}\2", text)
-    return _ASSIGNED.sub(_mask_value, text)
+    return _ASSIGNED.sub(partial(_mask_value, depth), text)
 
 
 def _mask_formats(found: re.Match[str]) -> str:
     return _FORMATS.sub(MASK, found[0])
 
 
-def _mask_value(found: re.Match[str]) -> str:
-    if not names_secret(found[1]):
-        return found[0] if found[3] is None else f"{found[1]}{found[2]}{found[3]}{mask_secrets(found[4])}{found[5]}"
-    quote, end = found[3] or "", found[5] or ""
-    return f"{found[1]}{found[2]}{quote}{MASK}{end}"
+def _mask_value(depth: int, found: re.Match[str]) -> str:
+    quote, inside, end = found[3] or "", found[4] or "", found[5] or ""
+    if names_secret(found[1]):
+        return f"{found[1]}{found[2]}{quote}{MASK}{end}"
+    return f"{found[1]}{found[2]}{quote}{mask_secrets(inside, depth + 1)}{end}" if quote else found[0]

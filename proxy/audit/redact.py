@@ -7,6 +7,7 @@ send structured content a second time as text.
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, cast
@@ -19,6 +20,7 @@ from proxy.audit.record import Payload
 MOST_DEPTH: Final = 128
 SMALLEST_CAP: Final = 64
 _SHORTEST_ECHO: Final = 4
+_BEHIND_CAP: Final = 4096  # so that a secret across the cap is seen whole
 _encode = msgspec.json.Encoder().encode
 
 
@@ -32,13 +34,17 @@ def snapshot(value: object, whole: bytes, pointers: Sequence[str], cap: int) -> 
     return Payload(text, len(whole), hashlib.sha256(whole).digest())
 
 
-def redact(value: object, pointers: Sequence[str] = ()) -> object:
-    """Return a copy of JSON data without what the pointers name, and without secrets."""
+def redact(value: object, pointers: Sequence[str] = (), budget: int = sys.maxsize) -> tuple[object, bool]:
+    """Return a copy of JSON data without what the pointers name and without secrets, and whether it is complete.
+
+    Work is bounded: text behind the first `budget` characters is left out.
+    """
     taken: set[str] = set()
     for pointer in pointers:
         value = _without(value, parse_pointer(pointer), taken)
     echoes = sorted((echo for echo in taken if len(echo) >= _SHORTEST_ECHO), key=len, reverse=True)
-    return _masked(value, echoes, 0)
+    masking = _Masking(echoes, budget)
+    return masking.copy(value, 0), masking.left > 0
 
 
 @lru_cache(1024)
@@ -51,9 +57,12 @@ def parse_pointer(pointer: str) -> tuple[str, ...]:
 
 def _shown(value: object, pointers: Sequence[str], cap: int) -> str:
     text = _json(value)
+    is_complete = True
     if pointers or may_hold_secret(text):
-        text = _json(redact(value, pointers))
-    return text if len(text) <= cap and len(text.encode()) <= cap else _truncated(text, cap)
+        clean, is_complete = redact(value, pointers, cap + _BEHIND_CAP)
+        text = _json(clean)
+    fits = is_complete and len(text) <= cap and len(text.encode()) <= cap
+    return text if fits else _truncated(text, cap)
 
 
 def _json(value: object) -> str:
@@ -103,22 +112,45 @@ def _leaves(value: object) -> Iterable[str]:
             yield str(value)
 
 
-def _masked(value: Any, echoes: Sequence[str], depth: int) -> object:
-    if isinstance(value, str):
-        for echo in echoes:
-            value = value.replace(echo, MASK)
-        return mask_secrets(value)
-    if depth > MOST_DEPTH:
-        return MASK
-    if isinstance(value, Mapping):
-        members = cast("Mapping[str, object]", value)
-        return {mask_secrets(key): _masked_member(key, item, echoes, depth + 1) for key, item in members.items()}
-    if isinstance(value, (list, tuple)):
-        return [_masked(item, echoes, depth + 1) for item in cast("Sequence[object]", value)]
-    return value
+class _Masking:
+    """One walk over JSON data, until `left` characters are used up."""
 
+    def __init__(self, echoes: Sequence[str], budget: int) -> None:
+        self.left = budget
+        self._echoes = echoes
 
-def _masked_member(key: str, item: object, echoes: Sequence[str], depth: int) -> object:
-    if names_secret(key) and isinstance(item, (str, int, float)) and not isinstance(item, bool):
-        return MASK
-    return _masked(item, echoes, depth)
+    def copy(self, value: Any, depth: int) -> object:
+        if isinstance(value, str):
+            return self._text(value)
+        if depth > MOST_DEPTH:
+            return MASK
+        if isinstance(value, Mapping):
+            return self._members(cast("Mapping[str, object]", value), depth + 1)
+        if isinstance(value, (list, tuple)):
+            return self._elements(cast("Sequence[object]", value), depth + 1)
+        self.left -= 1
+        return value
+
+    def _members(self, members: Mapping[str, object], depth: int) -> dict[str, object]:
+        made: dict[str, object] = {}
+        for key, item in members.items():
+            if self.left <= 0:
+                break
+            is_scalar = isinstance(item, (str, int, float)) and not isinstance(item, bool)
+            made[self._text(key)] = MASK if is_scalar and names_secret(key) else self.copy(item, depth)
+        return made
+
+    def _elements(self, elements: Sequence[object], depth: int) -> list[object]:
+        made: list[object] = []
+        for item in elements:
+            if self.left <= 0:
+                break
+            made.append(self.copy(item, depth))
+        return made
+
+    def _text(self, text: str) -> str:
+        text = text[: self.left]
+        self.left -= len(text) + 1
+        for echo in self._echoes:
+            text = text.replace(echo, MASK)
+        return mask_secrets(text)

@@ -160,7 +160,7 @@ def _handler(server: Stateful) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is the library's
             """Stay silent."""
 
         # --- plumbing

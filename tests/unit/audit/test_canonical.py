@@ -202,3 +202,12 @@ def test_the_documented_columns_are_the_hashed_ones() -> None:
     page = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
     listed = page.partition("<!-- columns -->")[2].partition("<!-- /columns -->")[0]
     assert tuple(listed.replace("`", "").split()) == COLUMNS == tuple(reference.ORDER)
+
+
+def test_what_callers_choose_does_not_fill_the_memory() -> None:
+    encoder = Encoder("h")
+    for number_ in range(5000):
+        encoder.intent(Intent(request(tool=f"t{number_}", method="m" * 100_000, scopes=Scopes((f"s{number_}",)))))
+    assert len(encoder._words) <= 4096
+    assert len(encoder._scope_lists) <= 4096
+    assert max(len(key or "") for key in encoder._words) <= 512

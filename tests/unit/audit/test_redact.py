@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -180,4 +181,46 @@ def test_what_is_too_deep_is_masked() -> None:
     deep: object = "AKIAIOSFODNN7EXAMPLE"
     for _ in range(500):
         deep = [deep]
-    assert "AKIA" not in json.dumps(redact(deep))
+    assert "AKIA" not in json.dumps(redact(deep)[0])
+
+
+def test_quotes_in_quotes_end_somewhere() -> None:
+    text = "password=x"
+    for level in range(60):
+        quote = "\\" * level + '"'
+        text = f"a={quote}{text}{quote}"
+    assert "password=x" not in mask_secrets(text)
+
+
+SLOW = [
+    "password ",
+    "password=x ",
+    'password="',
+    "eyJ",
+    "sk-aaaa ",
+    "a",
+    "a://b:",
+    "-----BEGIN PRIVATE KEY-----",
+    "_",
+    "aaa : ",
+    "a='",
+]
+
+
+@pytest.mark.parametrize("piece", SLOW)
+def test_the_work_on_hostile_text_is_bounded(piece: str) -> None:
+    """4 MB of suspicion cost little more than the 64 KB that are shown."""
+    value = {"password": "x", "text": piece * (4_000_000 // len(piece))}
+    whole = b""
+    began = time.process_time()
+    text = snapshot(value, whole, (), CAP).text
+    assert text is not None
+    assert time.process_time() - began < 1.0
+
+
+def test_a_part_that_was_not_looked_at_is_not_shown() -> None:
+    secret = "AKIAIOSFODNN7EXAMPLE"
+    text = snapshot({"password": "x", "list": ["x" * 1000] * 200 + [secret]}, b"", (), 1000).text
+    assert text is not None
+    assert list(json.loads(text)) == ["truncated"]
+    assert secret not in text

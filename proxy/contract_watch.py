@@ -1,0 +1,111 @@
+"""Looks at what a server offers: at the start, when it says that its lists changed, when it restarted, now and then.
+
+The proxy does this and not the health probe of the plugin, because the proxy is what withholds: it sees what its callers
+would see, on the same road with the same credentials, external servers and plain sidecars included.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from proxy.contract_state import Contracts
+from proxy.upstream import UpstreamError
+from registry.contracts.catalogue import Catalogue, CatalogueError
+
+LOOK_S: Final = 30.0
+WAIT_S: Final = 10.0
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 30.0
+_PAUSE_S: Final = 0.05
+_log = logging.getLogger("postern.contracts")
+
+Look = Callable[[], Awaitable[Catalogue]]
+Publish = Callable[[Contracts], Awaitable[None]]
+
+
+class ContractWatch:
+    """One server's watch in one worker; `start` and `stop` it."""
+
+    def __init__(self, contracts: Contracts, look: Look, publish: Publish, recheck_s: float) -> None:
+        self._contracts = contracts
+        self._look, self._publish = look, publish
+        self._recheck_s = recheck_s
+        self._asked, self._looked = asyncio.Event(), asyncio.Event()
+        self._wants_look = True
+        self._trouble = "it was not looked at yet"
+        self._task: asyncio.Task[None] | None = None
+        contracts.on_change = self._changed
+
+    def start(self) -> None:
+        """Look for the first time, and go on."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def ask(self) -> None:
+        """Something may have changed: look soon."""
+        self._wants_look = True
+        self._asked.set()
+
+    def distrust(self) -> None:
+        """The server may be another one now: nothing strict passes before it was looked at."""
+        self._contracts.is_verified = False
+        self.ask()
+
+    async def why_unverified(self) -> str | None:
+        """Wait until the server was looked at; return why it could not be."""
+        if self._contracts.is_verified:
+            return None
+        self._looked.clear()
+        self.ask()
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._looked.wait()
+        except TimeoutError:
+            return self._trouble
+        return None if self._contracts.is_verified else self._trouble
+
+    def _changed(self) -> None:
+        self._asked.set()
+
+    async def _run(self) -> None:
+        delay = _FIRST_RETRY_S
+        while True:
+            self._asked.clear()
+            if self._wants_look:
+                self._wants_look = False
+                await self._look_once()
+            await self._publish(self._contracts)
+            pause = self._recheck_s if self._contracts.is_verified else delay
+            delay = _FIRST_RETRY_S if self._contracts.is_verified else min(delay * 2, _LONGEST_RETRY_S)
+            await self._wait(pause)
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait to be asked; a server that changes without pause is looked at with pauses."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
+        except TimeoutError:
+            self._wants_look = True
+        await asyncio.sleep(_PAUSE_S)
+
+    async def _look_once(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_S):
+                live = await self._look()
+        except (CatalogueError, UpstreamError) as error:
+            self._fail(str(error))
+        except TimeoutError:
+            self._fail(f"it did not say within {LOOK_S:g} s what it offers")
+        else:
+            self._contracts.learn(live)
+        self._looked.set()
+
+    def _fail(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            _log.info("server %s cannot be compared with its lock: %s", self._contracts.server, trouble)
+        self._trouble = trouble
