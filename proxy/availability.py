@@ -1,4 +1,4 @@
-"""Which servers can be called now, as the plugin last wrote it to the table `services`."""
+"""Which servers can be called now, as this host's plugin last wrote it to the table `services`."""
 
 import asyncio
 import logging
@@ -22,8 +22,9 @@ class ServiceBoard:
     passes then anyway, because none could be recorded.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, host: str) -> None:
         self._pool = pool
+        self._host = host
         self._sql = queries.load("proxy", "availability.sql")
         self._blocked: dict[str, str] = {}
         self._changed = asyncio.Event()
@@ -38,7 +39,7 @@ class ServiceBoard:
 
     async def refresh(self) -> None:
         """Read the verdicts."""
-        rows = await self._pool.fetch(self._sql["blocked_services"])
+        rows = await self._pool.fetch(self._sql["blocked_services"], self._host)
         self._blocked = {row["server"]: row["why"] for row in rows}
 
     async def run(self) -> None:

@@ -12,7 +12,7 @@ from proxy.ids import execution_id
 from proxy.sessions import Session
 from proxy.sessions_events import Position
 from proxy.wire.era import Era
-from proxy.wire.jsonrpc import Envelope
+from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from registry.models import Server
 
 STREAM_METHODS = frozenset({"subscriptions/listen"})
@@ -43,6 +43,9 @@ class Call:
     echo_id: int | str | None = None
     trace_id: str | None = None
     input: record.Payload | None = None
+    contract: str | None = None
+    hooks: tuple[dict[str, object], ...] = ()
+    note: str | None = None
 
     @classmethod
     def arrive(
@@ -61,8 +64,10 @@ class Call:
 
     @property
     def rpc_id(self) -> int | str | None:
-        """The id of the JSON-RPC request, where there is one."""
-        return self.envelope.id if self.envelope is not None else self.echo_id
+        """The id of the JSON-RPC request, where there is one; that of a response names the server's request."""
+        if self.envelope is None:
+            return self.echo_id
+        return None if self.envelope.kind is EnvelopeKind.RESPONSE else self.envelope.id
 
     @property
     def method(self) -> str | None:
@@ -143,7 +148,9 @@ class Call:
             duration_us=(perf_counter_ns() - self.begun_ns) // 1000,
             upstream_us=upstream_us,
             output=output,
+            contract=self.contract,
             artifact=self.decision.artifact if self.decision else None,
-            error=error,
+            error=error if error is not None else self.note,
             events=events,
+            hooks=self.hooks,
         )

@@ -75,7 +75,7 @@ class ClientStream:
 
     async def pass_on(self, event: SseEvent, message: dict[str, object] | None) -> None:
         """Send an event that does not end the request. A question is remembered, an answer has its row, before that."""
-        self.events += 1
+        self.count(event)
         if message is not None and "method" not in message:
             raw = await self._record_late(message, event)
         else:
@@ -84,6 +84,11 @@ class ClientStream:
             await self._note(message.get("id"))
         await self.open()
         await self._exchange.write(raw)
+
+    def count(self, event: SseEvent) -> None:
+        """Take an event for the row; comments keep a connection alive and are none."""
+        if event.data or event.id is not None or event.event:
+            self.events += 1
 
     async def finish(self, body: bytes) -> None:
         """Send the last event, whose row is committed, and close."""

@@ -1,9 +1,7 @@
-"""Drift made known: an audit row for each thing that drifted or is as pinned again, a log line, and the table behind
-`fleet status`."""
+"""Drift made known: a row and a log line for each thing that drifted or is as pinned again, and the table of it."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
 
 from proxy.audit.record import Outcome, Status
 from proxy.call import Call
@@ -21,12 +19,6 @@ Record = Callable[[Call, Outcome], Awaitable[bool]]
 Entry = tuple[str, str, str]
 
 
-class Publisher(Protocol):
-    """Makes known what is known of one server."""
-
-    async def publish(self, contracts: Contracts) -> None: ...
-
-
 class DriftLedger:
     """Writes what is new; `recheck_s` says for how long a finding counts if nobody renews it."""
 
@@ -38,8 +30,7 @@ class DriftLedger:
         self._sql = queries.load("proxy", "contract_record.sql")
 
     async def publish(self, contracts: Contracts) -> None:
-        """Compare with what the table says, write rows for the difference, then the table. Failures wait for the next
-        time: what is withheld does not depend on it."""
+        """Write rows for what differs from the table, then the table; what is withheld does not wait for it."""
         current = entries(contracts)
         try:
             rows = await self._pool.fetch(self._sql["known"], self._instance, contracts.server)

@@ -5,7 +5,7 @@ lets it pass and tells. What is not pinned at all is not as pinned; without a lo
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
@@ -74,30 +74,32 @@ class Contracts:
         if self.is_locked:
             self._replace({}, compare(self._lock, live))
 
-    def learn_instructions(self, text: str | None) -> str | None:
-        """Take over what an initialize or discover said; return the drift in words where it must not be passed on."""
+    def learn_instructions(self, text: str | None) -> tuple[str | None, bool]:
+        """Take over what an initialize or discover said; return what is wrong with it, and whether it is withheld."""
         if not self.is_locked:
-            return self.why_withheld("instructions", "")
+            why = self.why_withheld("instructions", "")
+            return why, why is not None
         drift = compare_instructions(self._lock.instructions, text)
         self._replace({key: each for key, each in self._found.items() if key[0] != "instructions"}, _maybe(drift))
-        return self.why_withheld("instructions", "") if drift is not None else None
+        return str(drift) if drift is not None else None, self.mode("instructions") == "strict"
 
-    def learn_page(self, kind: Kind, items: list[object], *, is_whole: bool) -> set[str]:
-        """Take over one page of a list; return the names that must not be shown."""
+    def learn_page(self, kind: Kind, items: list[object], *, is_whole: bool) -> tuple[tuple[Drift, ...], set[str]]:
+        """Take over one page of a list; return what drifted, and the names that must not be shown."""
         found: dict[str, Definition] = {}
-        repeated: list[Drift] = []
         same: set[str] = set()
+        drift: list[Drift] = []
         for item in items:
             name = name_of(kind, item)
             if name is None:
                 continue
             if name in found or name in same:
-                repeated.append(Drift(kind, name, "duplicated"))
+                drift.append(Drift(kind, name, "duplicated"))
             self._sort_in(kind, name, cast("dict[str, object]", item), found, same)
+        seen = {*found, *same}
         if self.is_locked:
-            drift = self._compare_page(kind, found, same, is_whole=is_whole)
-            self._forget(kind, {*found, *same}, (*drift, *repeated), is_whole=is_whole)
-        return {name for name in (*found, *same) if self.why_withheld(kind, name) is not None}
+            drift += self._compare_page(kind, found, same, is_whole=is_whole)
+            self._forget(kind, seen, tuple(drift), is_whole=is_whole)
+        return tuple(drift), {name for name in seen if self.why_withheld(kind, name) is not None}
 
     def _sort_in(
         self, kind: Kind, name: str, item: dict[str, object], found: dict[str, Definition], same: set[str]
@@ -145,12 +147,6 @@ class Contracts:
         self._found = found
         if before != {key: str(each) for key, each in found.items()}:
             self.on_change()
-
-
-def items_of(result: Mapping[str, Any], member: str) -> list[object] | None:
-    """Return the items of a list's result; None where it holds none."""
-    items: object = result.get(member)
-    return cast("list[object]", items) if isinstance(items, list) else None
 
 
 def _maybe(drift: Drift | None) -> tuple[Drift, ...]:

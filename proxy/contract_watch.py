@@ -1,7 +1,7 @@
 """Looks at what a server offers: at the start, when it says that its lists changed, when it restarted, now and then.
 
-The proxy does this and not the health probe of the plugin, because the proxy is what withholds: it sees what its callers
-would see, on the same road with the same credentials, external servers and plain sidecars included.
+The proxy does this and not the health probe of the plugin, because the proxy is what withholds: it sees what its
+callers would see, on the same road with the same credentials, external servers and plain sidecars included.
 """
 
 import asyncio

@@ -217,6 +217,7 @@ class Conversation:
         """Return the answer that a stream brought; of initialize with all that came before it."""
         reply = Reply(response.status, message=message, event=event)
         reply.headers = to_client(response.headers) + await self._begin_session(response, reply)
-        reply.body = b"".join(self._stream.signed(earlier) for earlier in [*held, event])
-        self._stream.events += len(held) + 1
+        for each in (*held, event):
+            self._stream.count(each)
+            reply.body += self._stream.signed(each)
         return reply

@@ -89,7 +89,7 @@ class Pipeline:
         refusal = refusal or _authorize(call, route)
         refusal = refusal or await bind_session(call, route.server, route.policy, self._sessions)
         refusal = refusal or self._find_room(call, route) or await expect_answer(call, self._sessions)
-        return refusal or route
+        return refusal or await route.guard.before(call) or route
 
     def _find_room(self, call: Call, route: Route) -> Refusal | None:
         if why := self._availability.why_not(route.server.name):

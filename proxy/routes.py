@@ -8,6 +8,7 @@ from proxy.audit.redact import snapshot
 from proxy.auth.bearer import ServerAuth
 from proxy.authorize import Policy
 from proxy.call import Call
+from proxy.guard import Guard
 from proxy.upstream.target import UpstreamLimits
 from registry.models import RedactRule, Server
 
@@ -31,6 +32,7 @@ class Route:
     policy: Policy
     payload_bytes: int
     stream_limits: UpstreamLimits
+    guard: Guard
     hidden: tuple[str, ...] = field(default=(), repr=False)
     load: Load = field(default_factory=Load)
 

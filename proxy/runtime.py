@@ -22,6 +22,7 @@ from proxy.door import Door
 from proxy.ends import DRAINING
 from proxy.exchange import AsgiExchange, Receive, Scope, Send
 from proxy.executor import Executor
+from proxy.guards import Guards
 from proxy.notifications import listen
 from proxy.pipeline import Pipeline
 from proxy.roads import Road, limits_of
@@ -70,9 +71,11 @@ class Runtime:
         self.audit = await AuditWriter.open(settings.dsn, instance=settings.instance)
         self._stack.push_async_callback(self.audit.aclose)
         self.sessions = Sessions(self.pool, monotonic)
-        self.board = ServiceBoard(self.pool)
+        self.board = ServiceBoard(self.pool, settings.host)
         self._nonces = PostgresNonces(self.pool)
         await self.board.refresh()
+        self._guards = Guards(settings.registry, self._secrets, self.pool, settings.instance)
+        self._guards.read(fleet)
         implications = Implications.of(fleet.permissions)
         for server in fleet.enabled_servers():
             self.roads[server.name] = self._road(server)
@@ -80,6 +83,8 @@ class Runtime:
         self._stack.push_async_callback(self._close_roads)
         self.admin = AdminDoor(fleet, self._secrets)
         self.executor = self.make_executor()
+        self._guards.adopt(self.executor)
+        self._stack.push_async_callback(self._guards.aclose)
         self.keeper = SessionKeeper(self.sessions, self.executor.live, self._servers, self.executor.discard_session)
         door = Door(fleet.public_url(), fleet.proxy)
         self.pipeline = Pipeline(self._routes, door, self.sessions, self.board, self.executor)
@@ -112,6 +117,7 @@ class Runtime:
             name: self._road(after[name]) for name in changed if name in after and _is_rerouted(before, after, name)
         }
         implications = Implications.of(fleet.permissions)
+        self._guards.read(fleet)
         routes = {f"/{server.name}/mcp": self._route(fleet, server, implications) for server in after.values()}
         self.admin = AdminDoor(fleet, self._secrets)
         self.fleet = fleet
@@ -119,6 +125,7 @@ class Runtime:
         self.roads.update(roads)
         self._routes.clear()
         self._routes.update(routes)
+        self._guards.adopt(self.executor)
         for road in retired:
             self._retiring.add(task := asyncio.create_task(road.retire()))
             task.add_done_callback(self._retiring.discard)
@@ -139,6 +146,7 @@ class Runtime:
             policy=policy,
             payload_bytes=fleet.audit.payload_bytes,
             stream_limits=stream_limits,
+            guard=self._guards.make(server),
             hidden=tuple(json.dumps(self._secrets.reveal(header.value))[1:-1] for header in server.headers),
         )
 
@@ -158,8 +166,9 @@ class Runtime:
         tasks = [asyncio.create_task(job) for job in jobs]
         self._stack.push_async_callback(_cancel, tasks)
 
-    def _services_changed(self, _server: str) -> None:
+    def _services_changed(self, server: str) -> None:
         self.board.notify()
+        self._guards.changed(server)
 
     def _may_have_missed(self) -> None:
         self.board.notify()

@@ -18,17 +18,23 @@ class Settings:
     state_dir: Path
     dsn: "Dsn"
     instance: str
+    host: str
     log_level: str
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read `POSTERN_REGISTRY`, `POSTERN_STATE_DIR`, `POSTERN_DSN_FILE` or `DATABASE_URL`, `POSTERN_LOG`."""
+        """Read `POSTERN_REGISTRY`, `POSTERN_STATE_DIR`, `POSTERN_DSN_FILE` or `DATABASE_URL`, and the optional names.
+
+        `POSTERN_INSTANCE` names this proxy in its rows, `POSTERN_HOST` the machine whose servers it calls (both: the
+        host's name), `POSTERN_LOG` the log level.
+        """
         state_dir = Path(environ.get("POSTERN_STATE_DIR", ".postern")).absolute()
         return cls(
             registry=Path(environ.get("POSTERN_REGISTRY", "postern.yaml")).absolute(),
             state_dir=state_dir,
             dsn=_read_dsn(environ, state_dir),
-            instance=environ.get("POSTERN_INSTANCE", socket.gethostname()),
+            instance=environ.get("POSTERN_INSTANCE") or socket.gethostname(),
+            host=environ.get("POSTERN_HOST") or socket.gethostname(),
             log_level=environ.get("POSTERN_LOG", "info"),
         )
 

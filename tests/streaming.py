@@ -1,10 +1,10 @@
 """A client that reads event streams while they come, for tests that look at what a stream says and when."""
 
-import asyncio
 import contextlib
-import http.client
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 import json
 import socket
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -13,10 +13,11 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import asyncpg
+import yaml
 
 from tests.fakes.stateful import TOOLS, Stateful
 from tests.fixtures_postgres import Database, run_apart
-from tests.sidecar import Sidecar, wait_for
+from tests.sidecar import Sidecar, free_port, http, listens, wait_for
 
 Json = dict[str, Any]
 _OPEN: "list[Stream]" = []
@@ -53,9 +54,9 @@ class Stream:
         self.is_over = False
         self.failure: Exception | None = None
         self.body = b""
-        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        self._connection = HTTPConnection(parts.hostname or "", parts.port, timeout=60)
         self._connection.request(method, parts.path, body, headers)
-        self._response: http.client.HTTPResponse | None = None
+        self._response: HTTPResponse | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         _OPEN.append(self)
@@ -73,7 +74,7 @@ class Stream:
         self._reader.join(timeout=10)
 
     @property
-    def answer(self) -> http.client.HTTPResponse:
+    def answer(self) -> HTTPResponse:
         """Status and headers, once they are there."""
         wait_for(lambda: self._response or self.is_over, "the answer begins")
         assert self._response is not None, self.failure
@@ -118,7 +119,7 @@ class Stream:
                 self._read_events(self._response)
             else:
                 self.body = self._response.read()
-        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+        except (OSError, HTTPException, ValueError, AttributeError) as error:
             self.failure = error
         finally:
             if self._response is not None:
@@ -126,7 +127,7 @@ class Stream:
             self._connection.close()
         self.is_over = True
 
-    def _read_events(self, response: http.client.HTTPResponse) -> None:
+    def _read_events(self, response: HTTPResponse) -> None:
         event = Event()
         while line := response.readline():
             text = line.decode().rstrip("\r\n")
@@ -223,6 +224,24 @@ class Scene:
         )
         self._auditor = database.dsn("postern_auditor")
         self._owner = database.dsn()
+
+    def start_replica(self, name: str = "replica") -> str:
+        """Start another proxy on the same database and registry; return its address."""
+        port = free_port()
+        file = self.sidecar.root / f"{name}.yaml"
+        document = yaml.safe_load(self.sidecar.file.read_text(encoding="utf-8"))
+        document["proxy"] |= {"port": port, "public_url": self.sidecar.url}
+        file.write_text(yaml.safe_dump(document), encoding="utf-8")
+        argv = [sys.executable, "-m", "registry.cli", "proxy"]
+        process = self.sidecar.start(name, argv, POSTERN_REGISTRY=str(file), POSTERN_INSTANCE=name)
+        url = f"http://127.0.0.1:{port}"
+
+        def is_ready() -> bool:
+            assert process.poll() is None, self.sidecar.log(name)
+            return listens(port) and http("GET", f"{url}/readyz").status == 200
+
+        wait_for(is_ready, f"{name} is ready")
+        return url
 
     def client(self, server: str, **claims: Any) -> Legacy:
         """Return a client that has a session."""

@@ -8,9 +8,10 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 from uuid import UUID
 
+import asyncpg
 import click
 
 from proxy.audit import render
@@ -20,6 +21,10 @@ from proxy.audit.options import EXIT_FINDINGS, Access, console, filters, runs, s
 from proxy.audit.query import GROUPS, Cursor, Filter, choose_source, find, pages, stats
 from proxy.audit.tail import Tail
 from registry.database.driver import Record
+from registry.database.errors import DatabaseError
+
+AGAIN_S: Final = 1.0
+LOST: Final = (DatabaseError, ConnectionError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 @click.group("audit")
@@ -109,14 +114,20 @@ async def show_command(access: Access, execution: UUID, *, as_json: bool | None)
 async def tail_command(
     access: Access, wanted: Filter, *, follow: bool, lines: int, interval: float, as_json: bool | None
 ) -> None:
-    """Show the newest requests, oldest first; with -f every one that follows, none left out."""
+    """Show the newest requests, oldest first; with -f every one that follows, none left out, over restarts too."""
     as_json = _wants_json(as_json)
     async with access.opened() as database:
         tail = Tail(await choose_source(database), wanted)
         _print_lines(await tail.start(database, lines), as_json=as_json)
-        while follow:
-            _print_lines(await tail.advance(database), as_json=as_json)
-            await asyncio.sleep(interval)
+    while follow:
+        try:
+            async with access.opened() as database:
+                while True:
+                    _print_lines(await tail.advance(database), as_json=as_json)
+                    await asyncio.sleep(interval)
+        except LOST as error:
+            click.echo(f"the database is away, trying again: {error}", err=True)
+            await asyncio.sleep(AGAIN_S)
 
 
 @command.command("stats")

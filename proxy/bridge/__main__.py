@@ -27,6 +27,9 @@ from proxy.bridge.residents import Residents
 from proxy.bridge.sessions import Sessions
 
 _OWN_PREFIX: Final = "POSTERN_"
+_MARKS: Final = frozenset({"POSTERN_FLEET", "POSTERN_SERVER", "POSTERN_RUN"})
+"""By these the boot scan finds children whose bridge and warden were both killed."""
+
 _REAP_EVERY_S: Final = 5.0
 _CANNOT_START: Final = 3
 
@@ -130,7 +133,7 @@ def bind(host: str, port: int) -> socket.socket:
 def main(arguments: list[str]) -> int:
     options = parse_options(arguments)
     # The launcher has made this environment for the server; only our own variables are taken out of it.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_PREFIX)}
+    environment = {n: value for n, value in os.environ.items() if n in _MARKS or not n.startswith(_OWN_PREFIX)}
     try:
         token = CallerToken(options.token_file)
         listener = bind(options.host, options.port)

@@ -19,13 +19,13 @@ from proxy.audit.keys import signer_in
 from proxy.audit.record import Intent, Row, Scopes, Status, Subject
 from proxy.audit.writer import AuditWriter
 from registry.database.pool import connection
-from tests.fixtures_postgres import Database, run_apart
+from tests.fixtures_postgres import Database, PrivatePostgres, run_apart
 from tests.unit.audit.samples import call, outcome, refusal, request
 
 HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
 
 
-async def write(database: Database, *records: Intent | Row) -> None:
+async def write(database: Database | PrivatePostgres, *records: Intent | Row) -> None:
     writer = await AuditWriter.open(database.dsn("postern_proxy"), instance="cli-test")
     for record in records:
         await (writer.write_intent(record) if isinstance(record, Intent) else writer.write_row(record))
@@ -290,7 +290,20 @@ def test_tail_follows_every_row_of_many_writers(followed: tuple[Database, Any]) 
     assert len(lines) == len(set(lines))
 
 
-async def warm_up(database: Database, process: Any, lines: list[str]) -> None:
+def test_tail_goes_on_after_a_restart_of_the_database(private_postgres: PrivatePostgres) -> None:
+    args = [sys.executable, "-m", "registry.cli", "audit", "tail", "-f", "--interval", "0.05", "-n", "0"]
+    env = {"DATABASE_URL": private_postgres.dsn("postern_auditor")}
+    with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env) as process:
+        run_apart(warm_up(private_postgres, process, []))
+        private_postgres.restart()
+        row = refusal()
+        run_apart(write(private_postgres, row))
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["execution_id"] == str(row.request.execution_id)
+        process.terminate()
+
+
+async def warm_up(database: Database | PrivatePostgres, process: Any, lines: list[str]) -> None:
     """Write until the tail has said something: it runs."""
     writer = await AuditWriter.open(database.dsn("postern_proxy"), instance="warm")
     loop = asyncio.get_running_loop()

@@ -1,0 +1,211 @@
+"""One client's connection: what it sends is parsed, and its requests are handled one after the other."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol, cast
+
+import httptools
+
+from proxy.edge.exchange import HttpExchange
+from proxy.edge.head import MAX_HEAD_BYTES, BadRequestError, check_framing, read_target, render_head
+from proxy.exchange import ClientGoneError, Header
+
+IDLE_S = 75.0
+HEAD_S = 20.0
+BODY_S = 30.0
+WRITE_S = 120.0
+_CHUNK_BYTES = 256 * 1024
+"""What the event loop reads at once, at the most."""
+
+
+class Owner(Protocol):
+    """The listener as its connections see it. `now` is a clock that moves once a second."""
+
+    now: float
+    exchange_type: type[HttpExchange]
+    handle: Callable[[HttpExchange], Awaitable[None]]
+
+    def date(self) -> bytes: ...
+    def joined(self, connection: "Connection", task: "asyncio.Task[None]") -> None: ...
+    def left(self, connection: "Connection") -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """`deadline`, on the owner's clock, is when the client's silence, or its slowness, ends the connection.
+
+    The methods named `on_…` are the parser's callbacks.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+        self.date = owner.date
+        self.deadline = owner.now + IDLE_S
+        self.remote = "unknown"
+        self._loop = loop
+        self._owner = owner
+        self._parser = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._headers: list[Header] | None = None
+        self._arriving: HttpExchange | None = None
+        self._current: HttpExchange | None = None
+        self._waiting: deque[HttpExchange] = deque()
+        self._turn: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._fed_bytes = self._chunk_bytes = 0
+        self._fault: BadRequestError | None = None
+        self._is_ending = False
+
+    # --- the event loop's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.remote = str(peer[0]) if peer else "unknown"
+        self._owner.joined(self, self._loop.create_task(self._serve()))
+
+    def data_received(self, data: bytes) -> None:
+        if self._fault is not None or self._is_ending:
+            return
+        self._chunk_bytes = len(data)
+        self._fed_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._end_after_current()
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._fail(cause if isinstance(cause, BadRequestError) else BadRequestError(400, "this is not HTTP"))
+        else:
+            if self._fed_bytes > MAX_HEAD_BYTES + _CHUNK_BYTES:
+                self._fail(BadRequestError(431, "the request makes no progress"))
+            elif self._arriving is not None:
+                self.deadline = self._owner.now + BODY_S
+
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+        self.deadline = self._owner.now + WRITE_S
+
+    def resume_writing(self) -> None:
+        self.deadline = math.inf
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_ending = True
+        for exchange in (self._current, *self._waiting):
+            if exchange is not None:
+                exchange.leave()
+        self._waiting.clear()
+        self.resume_writing()
+        self._wake()
+        self._owner.left(self)
+
+    # --- the parser's side
+
+    def on_message_begin(self) -> None:
+        self._url, self._headers = b"", []
+        self._fed_bytes = self._chunk_bytes
+        if self._current is None:
+            self.deadline = self._owner.now + HEAD_S
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._headers is not None:  # otherwise it is a trailer, which nobody asked for
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        headers, self._headers = self._headers or [], None
+        version, method = self._parser.get_http_version(), self._parser.get_method().decode("ascii")
+        check_framing(version, headers, self._fed_bytes)
+        target = read_target(self._url, headers)
+        exchange = self._owner.exchange_type(self, method, target, headers, is_legacy=version == "1.0")
+        if not self._parser.should_keep_alive() or self._parser.should_upgrade():
+            exchange.keep_alive = False
+        exchange.expects_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
+        self._arriving = exchange
+        self._waiting.append(exchange)
+        if self._current is not None:
+            self.rest()
+        self._wake()
+
+    def on_body(self, part: bytes) -> None:
+        self._fed_bytes = 0
+        if self._arriving is not None:
+            self._arriving.feed(part)
+
+    def on_message_complete(self) -> None:
+        self._fed_bytes = 0
+        if self._arriving is not None:
+            self._arriving.complete()
+            self._arriving = None
+            self.deadline = math.inf
+
+    # --- the exchanges' side
+
+    def send(self, *parts: bytes) -> None:
+        if not self._transport.is_closing():
+            if len(parts) == 1:
+                self._transport.write(parts[0])
+            else:
+                self._transport.writelines(parts)
+
+    def rest(self) -> None:
+        self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    async def drained(self) -> None:
+        if self._writable is not None:
+            await self._writable
+
+    # --- the listener's side
+
+    def finish(self) -> None:
+        """Handle no further request; close at once where none is under way."""
+        self._is_ending = True
+        if self._current is not None:
+            self._current.keep_alive = False
+        self._wake()
+
+    def abort(self) -> None:
+        """The client was too slow."""
+        self._transport.abort()
+
+    # --- one request after the other
+
+    async def _serve(self) -> None:
+        try:
+            while await self._next() is not None and await self._handle():
+                pass
+        finally:
+            self._current = None
+            self._transport.close()
+
+    async def _next(self) -> HttpExchange | None:
+        """Wait for the next request; None where there will be none."""
+        while not self._waiting:
+            self._current = None
+            if self._fault is not None:
+                self._say(self._fault)
+            if self._fault is not None or self._is_ending:
+                return None
+            if self._headers is None:
+                self.deadline = self._owner.now + IDLE_S
+            self._turn = self._loop.create_future()
+            await self._turn
+        self._current = self._waiting.popleft()
+        if not self._waiting and self._fault is None:
+            self.go_on()
+        return self._current
+
+    async def _handle(self) -> bool:
+        """Answer the current request; False where the connection ends with it."""
+        exchange = self._current
+        assert exchange is not None
+        ...

@@ -1,0 +1,154 @@
+"""One HTTP request as it arrives, and its single answer: the `Exchange` of the pipeline."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from proxy.edge.head import has_body, render_head
+from proxy.exchange import BodyTooLargeError, ClientGoneError, Header
+
+HIGH_WATER_BYTES = 64 * 1024
+"""So much of a body that nobody reads yet is taken; then the socket rests."""
+DISCARDED_BYTES = 8 * 1024 * 1024
+"""So much beyond the limit is read and dropped: a client that is answered while it still sends sees a reset instead."""
+_JOINED_BYTES = 16 * 1024
+
+
+class Line(Protocol):
+    """The connection as its exchanges see it."""
+
+    remote: str
+
+    def send(self, *parts: bytes) -> None: ...
+    def rest(self) -> None: ...
+    def go_on(self) -> None: ...
+    def date(self) -> bytes: ...
+    async def drained(self) -> None: ...
+
+
+class HttpExchange:
+    """`keep_alive`: another request may follow on the connection. `is_answered`: the last byte was written."""
+
+    __slots__ = (
+        *("_always", "_allowance", "_gone", "_is_chunked", "_limit", "_line", "_on_gone", "_parts", "_size", "_waiter"),
+        *("expects_continue", "has_begun", "headers", "is_answered", "is_complete", "is_legacy", "keep_alive"),
+        *("method", "path", "query", "remote", "scheme"),
+    )
+
+    def __init__(
+        self, line: Line, method: str, target: tuple[str, bytes], headers: Sequence[Header], *, is_legacy: bool
+    ) -> None:
+        self._line = line
+        self.method = method
+        self.path, self.query = target
+        self.headers = headers
+        self.remote = line.remote
+        self.scheme = "http"
+        self.is_legacy = is_legacy
+        """HTTP/1.0: no chunks, no second request."""
+        self.keep_alive = not is_legacy
+        self.expects_continue = self.has_begun = self.is_answered = self.is_complete = False
+        self._gone = self._is_chunked = False
+        self._always: list[Header] = []
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._limit = self._allowance = HIGH_WATER_BYTES
+        self._on_gone: Callable[[], None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # --- the connection's side
+
+    def feed(self, part: bytes) -> None:
+        """Take a part of the body; what is beyond the reader's limit is counted only."""
+        self._size += len(part)
+        if self._size <= self._limit:
+            self._parts.append(part)
+        if self._size > self._allowance:
+            self._line.rest()
+            self._wake()
+
+    def complete(self) -> None:
+        self.is_complete = True
+        self._wake()
+
+    def leave(self) -> None:
+        """The client is gone, or makes no sense any more."""
+        self._gone = True
+        self._wake()
+        callback, self._on_gone = self._on_gone, None
+        if callback is not None:
+            callback()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # --- the pipeline's side
+
+    async def read_body(self, limit: int) -> bytes:
+        if not self.is_complete:
+            await self._arrive(limit)
+        if self._size > limit or self._size > self._limit:
+            raise BodyTooLargeError
+        parts, self._parts = self._parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def discard(self) -> None:
+        """Read the rest of an answered request, so that the next one can follow."""
+        if not self.is_complete:
+            await self._arrive(0)
+
+    async def _arrive(self, limit: int) -> None:
+        self._limit, self._allowance = max(limit, 0), limit + DISCARDED_BYTES
+        if self.expects_continue and not self._size and not self.has_begun:
+            self._line.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._line.go_on()
+        while not self.is_complete:
+            if self._gone:
+                raise ClientGoneError
+            if self._size > self._allowance:
+                self.keep_alive = False
+                raise BodyTooLargeError
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def add_headers(self, headers: Sequence[Header]) -> None:
+        self._always.extend(headers)
+
+    async def answer(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+        framing = b"content-length: %d\r\n" % len(body) if has_body(status, "") else b""
+        self._begin(status, headers, framing, body if has_body(status, self.method) else b"")
+        self.is_answered = True
+        await self._line.drained()
+
+    async def open(self, status: int, headers: Sequence[Header]) -> None:
+        self._is_chunked = not self.is_legacy
+        self._begin(status, headers, b"transfer-encoding: chunked\r\n" if self._is_chunked else b"", b"")
+
+    async def write(self, chunk: bytes) -> None:
+        if chunk and not self._gone:
+            self._line.send(*((b"%x\r\n" % len(chunk), chunk, b"\r\n") if self._is_chunked else (chunk,)))
+            await self._line.drained()
+
+    async def close(self) -> None:
+        self.is_answered = True
+        if self._is_chunked and not self._gone:
+            self._line.send(b"0\r\n\r\n")
+
+    def on_gone(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self._on_gone = callback
+        if self._gone:
+            asyncio.get_running_loop().call_soon(self.leave)
+        return self._forget
+
+    def _forget(self) -> None:
+        self._on_gone = None
+
+    def _begin(self, status: int, headers: Sequence[Header], framing: bytes, body: bytes) -> None:
+        connection = b"" if self.keep_alive else b"connection: close\r\n"
+        head = render_head(status, [*headers, *self._always], framing + connection + self._line.date())
+        self.has_begun = True
+        if len(body) <= _JOINED_BYTES:
+            self._line.send(head + body)
+        else:
+            self._line.send(head, body)

@@ -1,0 +1,142 @@
+"""The guards of one worker: made from registry and lock at the start and at each reload, watched while they count."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from proxy.audit.record import Outcome
+from proxy.call import Call
+from proxy.contract_record import DriftLedger, Record
+from proxy.contract_tool import OTHERS
+from proxy.contract_transport import RoadTransport, Upstream
+from proxy.contract_watch import ContractWatch, Look
+from proxy.exchange import Exchange, Header
+from proxy.guard import Guard
+from proxy.hooks.chain import Step
+from proxy.hooks.errors import HookConfigError
+from proxy.hooks.python_hook import load_hook
+from proxy.hooks.webhook import HookClient, Webhook
+from proxy.settings import SettingsError
+from registry.contracts.catalogue import Catalogue, read_catalogue
+from registry.contracts.locked import Lock, ServerLock
+from registry.contracts.lockfile import LockError, lock_path, read_lock
+from registry.database.driver import Pool
+from registry.models import Fleet, Hook, Server
+from registry.secrets import SecretReader
+
+
+class GuardError(SettingsError, ValueError):
+    """Lock and registry do not fit: nothing starts, and a reload is refused."""
+
+
+class Office(Protocol):
+    """What watching needs of the executor: the road to the server, and the record."""
+
+    def upstream(self, call: Call) -> Upstream: ...
+    def credentials(self, call: Call) -> Sequence[Header]: ...
+    async def record(self, exchange: Exchange | None, call: Call, outcome: Outcome) -> bool: ...
+
+
+class Guards:
+    """Makes guards and keeps their watches. `read` before `make`, `adopt` when the new fleet counts."""
+
+    def __init__(self, registry: Path, secrets: SecretReader, pool: Pool, instance: str) -> None:
+        self._registry = registry
+        self._secrets = secrets
+        self._pool, self._instance = pool, instance
+        self._client = HookClient()
+        self._lock = Lock()
+        self._steps: list[tuple[Hook, Step]] = []
+        self._made: dict[str, Guard] = {}
+        self._watches: dict[str, ContractWatch] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    def read(self, fleet: Fleet) -> None:
+        """Read lock and hooks for a fleet; raise `GuardError` or `HookConfigError`, and nothing has changed."""
+        try:
+            lock = read_lock(lock_path(self._registry))
+        except LockError as error:
+            raise GuardError(str(error)) from error
+        self._steps = [(hook, self._step(hook)) for hook in fleet.hooks]
+        self._lock, self._made = lock, {}
+
+    def make(self, server: Server) -> Guard:
+        """Return a server's guard."""
+        pins = self._lock.find(server.name)
+        _check_pins(server, pins)
+        steps = [step for hook, step in self._steps if not hook.servers or {server.name, OTHERS} & {*hook.servers}]
+        guard = self._made[server.name] = Guard(server, pins, steps)
+        return guard
+
+    def adopt(self, office: Office) -> None:
+        """Watch the servers of the guards that were made last, and no others."""
+        for watch in self._watches.values():
+            self._stopping.add(task := asyncio.create_task(watch.stop()))
+            task.add_done_callback(self._stopping.discard)
+        self._watches = {name: self._watch(guard, office) for name, guard in self._made.items() if _is_watched(guard)}
+        for watch in self._watches.values():
+            watch.start()
+
+    def changed(self, server: str) -> None:
+        """A server came, went or was restarted."""
+        if (watch := self._watches.get(server)) is not None:
+            watch.distrust()
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        await asyncio.gather(*(watch.stop() for watch in self._watches.values()), *self._stopping)
+        await self._client.aclose()
+
+    def _watch(self, guard: Guard, office: Office) -> ContractWatch:
+        recheck_s = guard.server.contract.recheck_s
+        ledger = DriftLedger(self._pool, self._instance, _recorder(office), recheck_s)
+        watch = ContractWatch(guard.contracts, _look(guard.server, office), ledger.publish, recheck_s)
+        guard.watch = watch
+        return watch
+
+    def _step(self, hook: Hook) -> Step:
+        if hook.python is not None:
+            run = load_hook(hook.name, hook.python, self._registry.parent, hook.settings)
+        elif hook.url is not None and hook.secret is not None:
+            key = self._secrets.secret(hook.secret).reveal()
+            run = Webhook(hook.name, hook.url, key, max_bytes=hook.max_bytes, client=self._client)
+        else:
+            raise HookConfigError(f"hook {hook.name}: a webhook needs a `secret`, with which its events are signed")
+        return Step(hook.name, hook.event, run, hook.timeout_s, hook.tools, hook.required, hook.settings)
+
+
+def _look(server: Server, office: Office) -> Look:
+    """Return the function that asks the server for everything it offers."""
+
+    async def look() -> Catalogue:
+        call = Call.arrive(server.name, "POST", (), "proxy")
+        transport = RoadTransport(office.upstream(call), office.credentials(call), server.limits.response_bytes)
+        return await read_catalogue(transport)
+
+    return look
+
+
+def _recorder(office: Office) -> Record:
+    async def record(call: Call, outcome: Outcome) -> bool:
+        return await office.record(None, call, outcome)
+
+    return record
+
+
+def _is_watched(guard: Guard) -> bool:
+    return not guard.contracts.is_idle
+
+
+def _check_pins(server: Server, pins: ServerLock | None) -> None:
+    """A digest that the registry pins for a tool is the lock's."""
+    if server.contract.drift == "skip":
+        return
+    for name, tool in server.tools.items():
+        pin = pins.of("tools").get(name) if pins is not None else None
+        if tool.contract is not None and (pin is None or pin.digest != tool.contract):
+            locked = pin.digest if pin is not None else "nothing"
+            raise GuardError(
+                f"servers.{server.name}.tools.{name}.contract pins {tool.contract}, the lock has {locked}; "
+                f"see `postern lock --diff {server.name}`"
+            )
