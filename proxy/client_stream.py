@@ -9,12 +9,11 @@ from proxy.call import Call
 from proxy.ends import UNRECORDABLE, BrokenAnswerError, EndedError
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Header
-from proxy.listing import visible_only
+from proxy.judgement import judge_answer
 from proxy.relay import is_answer_to, is_question
 from proxy.routes import Route
 from proxy.sessions import Session
 from proxy.sessions_events import Origin, Position, seal, with_id
-from proxy.verdict import judge
 from proxy.wire.era import Era
 from proxy.wire.jsonrpc import MAX_ID_BITS, MAX_ID_CHARS, Envelope
 from proxy.wire.sse import SseEvent, encode_event
@@ -80,6 +79,8 @@ class ClientStream:
             raw = await self._record_late(message, event)
         else:
             raw = self.signed(event)
+        if message is not None:
+            self._route.guard.notice(message)
         if message is not None and is_question(message):
             await self._note(message.get("id"))
         await self.open()
@@ -152,15 +153,16 @@ class ClientStream:
     async def _record_late(self, message: dict[str, object], event: SseEvent) -> bytes:
         """An answer to an earlier request arrives on this stream: it has a row of its own before it is released."""
         late = self._call.late(self._request_of(message))
-        output = self._route.snapshot_output(late, message, event.data.encode())
-        filtered = visible_only(late, self._route.policy, message)
-        verdict = judge(message, 200)
+        judged = await judge_answer(self._route, late, message, event.data.encode(), 200)
         earlier = f"request {self._origin.execution}" if late.envelope and self._origin else "no request in particular"
         reason = f"answer to {earlier}, delivered on a resumed stream"
-        outcome = late.outcome(verdict.status, "stream.late_answer", reason, 200, output=output, error=verdict.error)
+        verdict = judged.verdict
+        outcome = late.outcome(
+            verdict.status, "stream.late_answer", reason, 200, output=judged.output, error=verdict.error
+        )
         if not await self._office.record(None, late, outcome):
             raise EndedError(UNRECORDABLE)
-        return self.reframed(event, filtered) if filtered is not None else self.signed(event)
+        return self.reframed(event, judged.message) if judged.message is not None else self.signed(event)
 
     def _request_of(self, message: dict[str, object]) -> Envelope | None:
         """Return the request that a late message answers; None for an error that names none. Others do not pass."""

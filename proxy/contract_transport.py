@@ -47,7 +47,7 @@ class RoadTransport:
 
     async def _read(self, response: UpstreamResponse, number: object) -> Mapping[str, Any] | None:
         if content_type(response) == EVENT_STREAM:
-            async for event in events(response):
+            async for event in events(response, self._max_bytes):
                 message = message_of(event)
                 if message is not None and message.get("id") == number and "method" not in message:
                     return message

@@ -97,7 +97,9 @@ class Conversation:
         await self._take_over()
         while True:
             try:
-                return await self._converse()
+                reply = await self._converse()
+                if reply.status != 409 or not await patience.waits_for_old_connection(self.call.resumed):
+                    return reply
             except UpstreamError as error:
                 await self._answers.aclose()
                 await patience.wait(error, is_open=self._stream.is_open)

@@ -10,7 +10,7 @@ from time import time
 from typing import Protocol
 
 from proxy.answers import JSON, NO_STORE, encode, execution_header, refusal_body, refusal_headers
-from proxy.audit.record import Outcome
+from proxy.audit.record import Outcome, Status
 from proxy.auth.identity import Authenticated
 from proxy.call import Call
 from proxy.client_stream import ClientStream
@@ -33,7 +33,7 @@ from proxy.ends import (
     timed_out,
 )
 from proxy.exchange import Exchange
-from proxy.listing import visible_only
+from proxy.judgement import Judgement, judge_answer
 from proxy.relay import Reply
 from proxy.routes import Route
 from proxy.sessions import SessionStoreUnavailableError
@@ -45,6 +45,7 @@ from proxy.wire.era import Era
 _LONGEST_S = 10_000_000.0
 _KEPT_OF_ERRORS = frozenset({b"allow", b"retry-after"})
 _NOT_THE_CLIENTS = frozenset({401, 403, 407})
+_TOLD_TO_HOOKS = frozenset({Status.FAILED, Status.TIMEOUT})
 _CONVERSATION = (EndedError, UpstreamError, BrokenAnswerError, SessionLostError, SessionStoreUnavailableError)
 
 
@@ -138,16 +139,18 @@ class Execution:
         if self._stream.is_open and reply.event is None:
             await self._conclude(failed(refusal_of_status(reply.status)))
             return
-        output = self._route.snapshot_output(call, reply.message, reply.body) if reply.message is not None else None
-        self._shape(reply)
-        verdict = judge(reply.message, reply.status)
-        decision = call.decision
+        judged = None
+        if reply.message is not None:
+            judged = await judge_answer(self._route, call, reply.message, reply.body, reply.status)
+        self._shape(reply, judged)
+        verdict = judged.verdict if judged is not None else judge(None, reply.status)
+        decision = judged.withheld if judged is not None and judged.withheld is not None else call.decision
         outcome = call.outcome(
             verdict.status,
             decision.code if decision else "admitted",
             (decision.reason if decision else "") + self._conversation.note,
             reply.status,
-            output=output,
+            output=judged.output if judged is not None else None,
             error=verdict.error,
             upstream_us=self._conversation.upstream_us(),
             events=self._stream.events or None,
@@ -155,7 +158,7 @@ class Execution:
         if await self._record(outcome):
             await self._release(reply)
 
-    def _shape(self, reply: Reply) -> None:
+    def _shape(self, reply: Reply, judged: Judgement | None) -> None:
         """Take out of a list what the caller may not see; make a bare HTTP error a JSON-RPC one."""
         call = self.call
         if reply.message is None:
@@ -167,7 +170,7 @@ class Execution:
             return
         if reply.status in _NOT_THE_CLIENTS:
             reply.status = 502
-        changed = visible_only(call, self._route.policy, reply.message)
+        changed = judged.message if judged is not None else None
         if changed is not None:
             reply.message = changed
             reply.body = encode(changed) if reply.event is None else self._stream.reframed(reply.event, changed)
@@ -183,6 +186,8 @@ class Execution:
     async def _conclude(self, end: End) -> None:
         """Record that there was no answer, and say so where somebody listens."""
         call, stream = self.call, self._stream
+        if end.told is not None and end.status in _TOLD_TO_HOOKS:
+            await self._route.guard.failed(call, end.reason)
         outcome = call.outcome(
             end.status,
             end.code,

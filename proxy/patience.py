@@ -3,12 +3,15 @@
 import asyncio
 from time import monotonic
 
+from proxy.sessions_events import Position
 from proxy.upstream import UpstreamDisconnected, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 
 BEFORE_OPEN_S = 8.0
 ONCE_OPEN_S = 60.0
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 1.0
+_CONFLICT_S = 0.2
+_MOST_CONFLICTS = 10
 
 
 class Patience:
@@ -18,6 +21,7 @@ class Patience:
         self._failing_since = 0.0
         self._last_failure = 0.0
         self._delay_s = _FIRST_DELAY_S
+        self._conflicts = 0
 
     async def wait(self, error: UpstreamError, *, is_open: bool) -> None:
         """Wait until it is worth to connect again; raise the error where that would take too long or cannot help."""
@@ -30,6 +34,14 @@ class Patience:
         await asyncio.sleep(self._delay_s)
         self._delay_s = min(self._delay_s * 2, _LONGEST_DELAY_S)
         self._last_failure = monotonic()
+
+    async def waits_for_old_connection(self, resumed: Position | None) -> bool:
+        """Whether to ask again: the server holds a resumed stream's old connection until another replica lets go."""
+        if resumed is None or self._conflicts == _MOST_CONFLICTS:
+            return False
+        self._conflicts += 1
+        await asyncio.sleep(_CONFLICT_S)
+        return True
 
 
 def is_away(error: UpstreamError) -> bool:

@@ -1,13 +1,13 @@
 """A client that reads event streams while they come, for tests that look at what a stream says and when."""
 
 import contextlib
-from http.client import HTTPConnection, HTTPException, HTTPResponse
 import json
 import socket
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit

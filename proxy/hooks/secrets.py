@@ -41,7 +41,7 @@ class Secrets:
         return Rewrite(masked) if event.event == "PreToolUse" else Replace(masked)
 
     def _is_suspect(self, value: object) -> bool:
-        return may_hold_secret(msgspec.json.encode(value))
+        return may_hold_secret(msgspec.json.encode(value).decode())
 
     def _masked(self, value: object) -> object:
         match value:

@@ -57,6 +57,7 @@ class Stateful:
         self.answers: list[Json] = []
         self.sessions: dict[str, dict[str, Line]] = {}
         self.release = threading.Event()
+        self.connections: list[socket.socket] = []
         self.changed = threading.Condition(threading.RLock())
         self._count = 0
         self._port = 0
@@ -88,6 +89,8 @@ class Stateful:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
+            for connection in list(self.connections):
+                _cut(connection)
             self._thread.join()
             self._server = None
 
@@ -164,6 +167,14 @@ def _handler(server: Stateful) -> type[BaseHTTPRequestHandler]:
             """Stay silent."""
 
         # --- plumbing
+
+        def setup(self) -> None:
+            super().setup()
+            server.connections.append(self.connection)
+
+        def finish(self) -> None:
+            server.connections.remove(self.connection)
+            super().finish()
 
         def _take(self) -> Any:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))

@@ -165,8 +165,9 @@ def test_a_sweep_for_the_fleets_mark_that_kills_the_bridge_spares_the_warden_whi
     with running_bridge(tmp_path, (*TINY, "--stubborn"), environment={"POSTERN_FLEET": "mark"}) as bridge:
         grandchild = int(bridge.text("spawn"))
         left = [*descendants(bridge.process.pid), grandchild]
-        marked = [pid for pid in left if b"POSTERN_FLEET=mark" in Path(f"/proc/{pid}/environ").read_bytes()]
-        assert marked == []
+        marked = {pid for pid in left if b"POSTERN_FLEET=mark" in Path(f"/proc/{pid}/environ").read_bytes()}
+        assert bridge.warden() not in marked, "the warden must survive the sweep"
+        assert {*bridge.children(), grandchild} <= marked, "the boot scan finds what bridge and warden left"
         bridge.process.kill()
         bridge.process.wait()
         wait_until(lambda: not [pid for pid in left if is_alive(pid)])
