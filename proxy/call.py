@@ -40,6 +40,7 @@ class Call:
     session_id: str | None = None
     resumed: Position | None = None
     body: bytes = b""
+    is_recorded: bool = False
     echo_id: int | str | None = None
     trace_id: str | None = None
     input: record.Payload | None = None

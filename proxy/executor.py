@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from proxy.answers import execution_header, refusal_body, refusal_headers
 from proxy.audit.errors import AuditUnavailable
+from proxy.audit.limits import Counters
 from proxy.audit.record import Intent, Outcome, Row, Status
 from proxy.auth.identity import Anonymous
 from proxy.call import Call
@@ -39,6 +40,8 @@ class AuditSink(Protocol):
 
     @property
     def healthy(self) -> bool: ...
+    @property
+    def counters(self) -> Counters: ...
     async def write_intent(self, intent: Intent) -> None: ...
     async def write_row(self, row: Row) -> None: ...
 
@@ -122,7 +125,13 @@ class Executor:
             await self._audit.write_row(Row(call.request(), outcome))
         except AuditUnavailable as error:
             return await _unrecorded(exchange, call, error)
+        call.is_recorded = True
         return True
+
+    def count_answer(self, exchange: Exchange, call: Call) -> None:
+        """Count an answer that left after its row, so that `postern audit gaps` can hold answers against rows."""
+        if exchange.has_begun and call.is_recorded:
+            self._audit.counters.answered += 1
 
     def upstream(self, call: Call) -> UpstreamPool:
         """Return the road of the call's server: long-lived streams must not take the places of calls."""

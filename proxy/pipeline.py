@@ -64,6 +64,7 @@ class Pipeline:
         except Exception:  # noqa: BLE001  the outermost loop of a request: a defect of ours must leave a row, too
             _log.exception("execution %s met a defect", call.execution_id)
             await self._executor.note_defect(exchange, call)
+        self._executor.count_answer(exchange, call)
 
     async def _answer(self, exchange: Exchange, call: Call) -> None:
         admitted = await self._admit(exchange, call)

@@ -46,9 +46,9 @@ class Route:
 
     def snapshot_input(self, call: Call, body: bytes) -> Payload:
         """What the row keeps of a request."""
-        rules = self._rules(call)
         shown = call.envelope.params if call.envelope is not None else None
-        return self._hide(snapshot(shown, body, rules.input, self.payload_bytes))
+        arguments = [f"/arguments/{pointer.removeprefix('/')}" for pointer in self._rules(call).input]
+        return self._hide(snapshot(shown, body, arguments, self.payload_bytes))
 
     def snapshot_output(self, call: Call, message: dict[str, object], whole: bytes) -> Payload:
         """What the row keeps of an answer."""

@@ -7,10 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic, time
 from typing import Self
 
 from proxy.admin import AdminDoor
+from proxy.audit.keys import signer_in
+from proxy.audit.notary import Notary
 from proxy.audit.reconcile import close_interrupted, close_interrupted_forever
 from proxy.audit.writer import AuditWriter
 from proxy.auth.bearer import ServerAuth
@@ -68,9 +71,11 @@ class Runtime:
         settings, fleet = self.settings, self.fleet
         self.pool = await create_pool(settings.dsn)
         self._stack.push_async_callback(self.pool.close)
-        self.audit = await AuditWriter.open(settings.dsn, instance=settings.instance)
+        self.audit = await AuditWriter.open(
+            settings.dsn, instance=settings.instance, step=fleet.audit.partition, notary=self._notary()
+        )
         self._stack.push_async_callback(self.audit.aclose)
-        self.sessions = Sessions(self.pool, monotonic)
+        self.sessions = Sessions(self.pool, monotonic, time)
         self.board = ServiceBoard(self.pool, settings.host)
         self._nonces = PostgresNonces(self.pool)
         await self.board.refresh()
@@ -95,6 +100,14 @@ class Runtime:
 
     def _servers(self) -> Sequence[Server]:
         return self.fleet.enabled_servers()
+
+    def _notary(self) -> Notary:
+        """Signs the heads of this worker's chain, into the table and into a file outside the database (SPEC A6)."""
+        settings, state = self.fleet.audit, self.settings.state_dir
+        folder = state / "audit"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = Path(settings.checkpoint_file) if settings.checkpoint_file else folder / "checkpoints.jsonl"
+        return Notary(signer_in(folder), file, settings.checkpoint_s)
 
     def make_executor(self) -> Executor:
         """The one executor of this worker; a subclass may put something between it and its collaborators."""
@@ -160,7 +173,7 @@ class Runtime:
             self.board.run(),
             listen(self.settings.dsn, handlers, self._may_have_missed),
             self.keeper.run(),
-            close_interrupted_forever(self.audit),
+            close_interrupted_forever(self.audit, step=self.fleet.audit.partition),
             self._nonces.prune_forever(time),
         ]
         tasks = [asyncio.create_task(job) for job in jobs]

@@ -72,11 +72,15 @@ class Ended:
 
 
 class Sessions:
-    """Finds and keeps sessions; remembers the recent ones until PostgreSQL says that they changed."""
+    """Finds and keeps sessions; remembers the recent ones until PostgreSQL says that they changed.
 
-    def __init__(self, pool: Pool, clock: Callable[[], float]) -> None:
+    `clock` is any steady clock, `wall` tells the seconds since the epoch.
+    """
+
+    def __init__(self, pool: Pool, clock: Callable[[], float], wall: Callable[[], float]) -> None:
         self._pool = pool
         self._clock = clock
+        self._wall = wall
         self._sql = queries.load("proxy", "sessions.sql")
         self._known: OrderedDict[str, tuple[Session, float]] = OrderedDict()
         self._active: set[str] = set()
@@ -89,6 +93,8 @@ class Sessions:
         if at < self._clock() - min(_TRUSTED_S, server.sessions.idle_s / 2):
             found = await self._load(session_id)
         if found is None or found.server != server.name or found.owner != owner_of(identity):
+            return None
+        if found.expires <= self._wall():
             return None
         self._active.add(session_id)
         return found

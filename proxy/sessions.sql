@@ -100,10 +100,17 @@ delete from mcp_sessions where id in (
 select id, server, issuer, subject, client, protocol_version,
        case when status = 'open' and (expires <= now() or last_activity + make_interval(secs => idle_s) <= now())
             then 'expired' else status end as status,
-       created, last_activity, idle_s, expires, generation
+       created, last_activity, last_activity + make_interval(secs => idle_s) as idle_until, expires, generation as rebuilds
 from mcp_sessions
 where ($1::text is null or server = $1) and ($2::text is null or subject = $2) and ($3::text is null or client = $3)
-  and ($4::text is null or id = $4)
-  and ($5::boolean or (status = 'open' and expires > now() and last_activity + make_interval(secs => idle_s) > now()))
+  and ($4::boolean or (status = 'open' and expires > now() and last_activity + make_interval(secs => idle_s) > now()))
 order by last_activity desc
-limit $6;
+limit $5;
+
+-- name: show_session
+select id, server, issuer, subject, client, protocol_version,
+       case when status = 'open' and (expires <= now() or last_activity + make_interval(secs => idle_s) <= now())
+            then 'expired' else status end as status,
+       created, last_activity, last_activity + make_interval(secs => idle_s) as idle_until, expires, generation as rebuilds
+from mcp_sessions
+where id = $1;

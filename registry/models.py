@@ -68,7 +68,7 @@ class OAuth(Model):
 
 
 class RedactRule(Model):
-    """JSON pointers whose values never reach the audit row."""
+    """JSON pointers whose values never reach the audit row: into the arguments, and into the result."""
 
     input: Strings = ()
     output: Strings = ()

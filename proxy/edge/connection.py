@@ -10,7 +10,7 @@ import httptools
 
 from proxy.edge.exchange import HttpExchange
 from proxy.edge.head import MAX_HEAD_BYTES, BadRequestError, check_framing, read_target, render_head
-from proxy.exchange import ClientGoneError, Header
+from proxy.exchange import BodyTooLargeError, ClientGoneError, Header
 
 IDLE_S = 75.0
 HEAD_S = 20.0
@@ -35,7 +35,8 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """`deadline`, on the owner's clock, is when the client's silence, or its slowness, ends the connection.
 
-    The methods named `on_…` are the parser's callbacks.
+    Deaf: nothing more is parsed. Ending: no further request is handled. The methods named `on_…` are the parser's
+    callbacks.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
@@ -54,7 +55,7 @@ class Connection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._fed_bytes = self._chunk_bytes = 0
         self._fault: BadRequestError | None = None
-        self._is_ending = False
+        self._is_resting = self._is_deaf = self._is_ending = False
 
     # --- the event loop's side
 
@@ -65,14 +66,14 @@ class Connection(asyncio.Protocol):
         self._owner.joined(self, self._loop.create_task(self._serve()))
 
     def data_received(self, data: bytes) -> None:
-        if self._fault is not None or self._is_ending:
+        if self._is_deaf:
             return
         self._chunk_bytes = len(data)
         self._fed_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._end_after_current()
+            self._is_deaf = True
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._fail(cause if isinstance(cause, BadRequestError) else BadRequestError(400, "this is not HTTP"))
@@ -87,17 +88,19 @@ class Connection(asyncio.Protocol):
         self.deadline = self._owner.now + WRITE_S
 
     def resume_writing(self) -> None:
-        self.deadline = math.inf
+        self.deadline = math.inf if self._current is not None else self._owner.now + IDLE_S
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
 
+    def eof_received(self) -> None:
+        """Let the transport close; `connection_lost` follows."""
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_ending = True
-        for exchange in (self._current, *self._waiting):
+        self._is_deaf = self._is_ending = True
+        for exchange in (self._current, self._arriving):
             if exchange is not None:
                 exchange.leave()
-        self._waiting.clear()
         self.resume_writing()
         self._wake()
         self._owner.left(self)
@@ -125,7 +128,6 @@ class Connection(asyncio.Protocol):
         exchange = self._owner.exchange_type(self, method, target, headers, is_legacy=version == "1.0")
         if not self._parser.should_keep_alive() or self._parser.should_upgrade():
             exchange.keep_alive = False
-        exchange.expects_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
         self._arriving = exchange
         self._waiting.append(exchange)
         if self._current is not None:
@@ -144,20 +146,31 @@ class Connection(asyncio.Protocol):
             self._arriving = None
             self.deadline = math.inf
 
+    def _fail(self, fault: BadRequestError) -> None:
+        """What was understood so far is still answered, then comes the fault."""
+        self._is_deaf, self._fault = True, fault
+        if self._arriving is not None:
+            self._arriving.leave()
+        self._wake()
+
     # --- the exchanges' side
 
     def send(self, *parts: bytes) -> None:
-        if not self._transport.is_closing():
-            if len(parts) == 1:
-                self._transport.write(parts[0])
-            else:
-                self._transport.writelines(parts)
+        if self._transport.is_closing():
+            return
+        if len(parts) == 1:
+            self._transport.write(parts[0])
+        else:
+            self._transport.writelines(parts)
 
     def rest(self) -> None:
-        self._transport.pause_reading()
+        if not self._is_resting and not self._transport.is_closing():
+            self._is_resting = True
+            self._transport.pause_reading()
 
     def go_on(self) -> None:
-        if not self._transport.is_closing():
+        if self._is_resting and not self._transport.is_closing():
+            self._is_resting = False
             self._transport.resume_reading()
 
     async def drained(self) -> None:
@@ -167,7 +180,7 @@ class Connection(asyncio.Protocol):
     # --- the listener's side
 
     def finish(self) -> None:
-        """Handle no further request; close at once where none is under way."""
+        """Handle no further request; an idle connection closes now."""
         self._is_ending = True
         if self._current is not None:
             self._current.keep_alive = False
@@ -181,31 +194,54 @@ class Connection(asyncio.Protocol):
 
     async def _serve(self) -> None:
         try:
-            while await self._next() is not None and await self._handle():
+            while await self._next() and await self._handle():
                 pass
         finally:
-            self._current = None
             self._transport.close()
 
-    async def _next(self) -> HttpExchange | None:
-        """Wait for the next request; None where there will be none."""
-        while not self._waiting:
-            self._current = None
-            if self._fault is not None:
-                self._say(self._fault)
-            if self._fault is not None or self._is_ending:
-                return None
+    async def _next(self) -> bool:
+        """Wait for the next request; False where there will be none."""
+        self._current = None
+        while not self._waiting and not self._is_deaf and not self._is_ending:
             if self._headers is None:
                 self.deadline = self._owner.now + IDLE_S
             self._turn = self._loop.create_future()
             await self._turn
+        if self._is_ending or not self._waiting:
+            self._say(self._fault)
+            return False
         self._current = self._waiting.popleft()
-        if not self._waiting and self._fault is None:
+        if not self._waiting:
             self.go_on()
-        return self._current
+        return True
 
     async def _handle(self) -> bool:
         """Answer the current request; False where the connection ends with it."""
         exchange = self._current
-        assert exchange is not None
-        ...
+        if exchange is None:
+            return False
+        await self._owner.handle(exchange)
+        if not exchange.is_answered:
+            if not exchange.has_begun:
+                self._say(self._fault or BadRequestError(500, "there is no answer"))
+            return False
+        if not exchange.keep_alive:
+            return False
+        try:
+            await exchange.discard()
+        except (ClientGoneError, BodyTooLargeError):
+            return False
+        return True
+
+    def _wake(self) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+
+    def _say(self, fault: BadRequestError | None) -> None:
+        """Answer what never became an exchange."""
+        if fault is None:
+            return
+        body = f"{fault}\n".encode()
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        framing = b"content-length: %d\r\nconnection: close\r\n%b" % (len(body), self.date())
+        self.send(render_head(fault.status, headers, framing) + body)

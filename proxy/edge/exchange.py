@@ -31,7 +31,7 @@ class HttpExchange:
 
     __slots__ = (
         *("_always", "_allowance", "_gone", "_is_chunked", "_limit", "_line", "_on_gone", "_parts", "_size", "_waiter"),
-        *("expects_continue", "has_begun", "headers", "is_answered", "is_complete", "is_legacy", "keep_alive"),
+        *("has_begun", "headers", "is_answered", "is_complete", "is_legacy", "keep_alive"),
         *("method", "path", "query", "remote", "scheme"),
     )
 
@@ -47,7 +47,7 @@ class HttpExchange:
         self.is_legacy = is_legacy
         """HTTP/1.0: no chunks, no second request."""
         self.keep_alive = not is_legacy
-        self.expects_continue = self.has_begun = self.is_answered = self.is_complete = False
+        self.has_begun = self.is_answered = self.is_complete = False
         self._gone = self._is_chunked = False
         self._always: list[Header] = []
         self._parts: list[bytes] = []
@@ -100,7 +100,7 @@ class HttpExchange:
 
     async def _arrive(self, limit: int) -> None:
         self._limit, self._allowance = max(limit, 0), limit + DISCARDED_BYTES
-        if self.expects_continue and not self._size and not self.has_begun:
+        if not self._size and not self.has_begun and self._expects_continue():
             self._line.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._line.go_on()
         while not self.is_complete:
@@ -111,6 +111,9 @@ class HttpExchange:
                 raise BodyTooLargeError
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+
+    def _expects_continue(self) -> bool:
+        return not self.is_legacy and any(n == b"expect" and v.lower() == b"100-continue" for n, v in self.headers)
 
     def add_headers(self, headers: Sequence[Header]) -> None:
         self._always.extend(headers)
@@ -123,6 +126,7 @@ class HttpExchange:
 
     async def open(self, status: int, headers: Sequence[Header]) -> None:
         self._is_chunked = not self.is_legacy
+        self.keep_alive = self.keep_alive and self._is_chunked
         self._begin(status, headers, b"transfer-encoding: chunked\r\n" if self._is_chunked else b"", b"")
 
     async def write(self, chunk: bytes) -> None:
@@ -134,6 +138,7 @@ class HttpExchange:
         self.is_answered = True
         if self._is_chunked and not self._gone:
             self._line.send(b"0\r\n\r\n")
+            await self._line.drained()
 
     def on_gone(self, callback: Callable[[], None]) -> Callable[[], None]:
         self._on_gone = callback

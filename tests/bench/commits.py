@@ -1,6 +1,6 @@
 """The floor under a durable row: bare commits on the same PostgreSQL, one after the other on one connection.
 
-    python -m tests.bench.commits --dsn DSN --seconds S       prints {"commits":N,"p50_us":…}
+python -m tests.bench.commits --dsn DSN --seconds S       prints {"commits":N,"p50_us":…}
 """
 
 import argparse

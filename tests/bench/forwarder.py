@@ -1,6 +1,6 @@
 """What one writes in an hour: Starlette in front, httpx2 behind, no governance at all.
 
-    python -m tests.bench.forwarder --upstream URL
+python -m tests.bench.forwarder --upstream URL
 """
 
 import argparse
@@ -35,7 +35,9 @@ def build(upstream: str) -> Starlette:
 
 async def serve(upstream: str, port: int) -> None:
     with listen(port) as listener:
-        config = uvicorn.Config(build(upstream), http="httptools", ws="none", lifespan="off", access_log=False, log_level="warning")
+        config = uvicorn.Config(
+            build(upstream), http="httptools", ws="none", lifespan="off", access_log=False, log_level="warning"
+        )
         config.load()
         server = uvicorn.Server(config)
         announce(listener)

@@ -6,11 +6,8 @@ Microseconds of processor time, the quickest of several rounds. Tight loops flat
 a step with itself before a change, and take sums from `scripts/bench`.
 """
 
-import argparse
-import asyncio
 import json
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -24,20 +21,19 @@ from proxy.answers import execution_header
 from proxy.audit.canonical import Encoder
 from proxy.audit.chain import Links, genesis
 from proxy.audit.record import Intent, Row, Status
+from proxy.audit.redact import snapshot
 from proxy.auth.bearer import ServerAuth
 from proxy.authorize import Policy
 from proxy.call import Call
 from proxy.door import Door
 from proxy.ids import execution_id
 from proxy.relay import reply_of
+from proxy.upstream.request import render_request
 from proxy.wire.era import Classification, Era, classify
 from proxy.wire.headers import check_headers, to_upstream
 from proxy.wire.jsonrpc import Envelope, parse_envelope
-from proxy.audit.redact import snapshot
-from proxy.upstream.request import render_request
 from registry.models import Fleet
 from registry.secrets import SecretReader
-from tests.bench import wires as edge
 from tests.bench.message import MODERN, call
 from tests.bench.stage import SCOPES, registry_of, section
 from tests.bench.upstream import answer_bytes

@@ -1,6 +1,6 @@
 """An MCP server as people write it: the official SDK, stateless, answers as JSON.
 
-    python -m tests.bench.sdk_server [--port N]
+python -m tests.bench.sdk_server [--port N]
 """
 
 import argparse

@@ -152,7 +152,9 @@ class Stage:
         servers = {"fast": section(self.fast, SCOPES)}
         if "sdk" in self.processes and name == "postern":
             servers["sdk"] = section(self.sdk, ("sdk:use",))
-        sidecar = Sidecar(self.root / name, self.postgres.dsn(dsn_role), servers, registry=registry_of(servers, self._more))
+        sidecar = Sidecar(
+            self.root / name, self.postgres.dsn(dsn_role), servers, registry=registry_of(servers, self._more)
+        )
         self._stack.callback(sidecar.stop)
         sidecar.start_proxy(argv)
         pid = sidecar.processes["proxy"].pid

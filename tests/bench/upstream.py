@@ -22,9 +22,7 @@ CALL = b'"tools/call"'
 JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
 SESSION_HEAD = JSON_HEAD.replace(b"\r\n\r\n", b"\r\nmcp-session-id: bench\r\n\r\n")
-STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\ntransfer-encoding: chunked\r\n\r\n"
 TOOL: dict[str, Any] = {
     "name": "echo",
     "description": "Answers with a text",

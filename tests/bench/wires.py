@@ -42,7 +42,9 @@ class Wire(asyncio.Transport):
         return 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return {"socket": self.near, "peername": ("127.0.0.1", 40000), "sockname": ("127.0.0.1", 8080)}.get(name, default)
+        return {"socket": self.near, "peername": ("127.0.0.1", 40000), "sockname": ("127.0.0.1", 8080)}.get(
+            name, default
+        )
 
     def abort(self) -> None:
         raise AssertionError("the connection was given up")
@@ -64,7 +66,9 @@ class _Owner:
         """Never."""
 
 
-def upstream(loop: asyncio.AbstractEventLoop, wire: Wire, headers: Headers, body: bytes, answer: bytes) -> Callable[[], object]:
+def upstream(
+    loop: asyncio.AbstractEventLoop, wire: Wire, headers: Headers, body: bytes, answer: bytes
+) -> Callable[[], object]:
     """Return one exchange with an upstream: the request rendered and written, the answer fed and read."""
     connection = Connection(loop, _Owner())
     connection.connection_made(cast("asyncio.BaseTransport", wire))

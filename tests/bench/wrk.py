@@ -64,6 +64,4 @@ class Wrk:
         seen = json.loads(done.stdout.strip().splitlines()[-1])
         if seen["statuses"] or seen["broken"] or not seen["answers"]:
             raise BrokenLoadError(f"{url} at {connections} connections: {seen}")
-        return Load(
-            seen["answers"], seen["duration_us"] / 1e6, seen["p50_us"], seen["p99_us"], seen["mean_us"], cpu_s
-        )
+        return Load(seen["answers"], seen["duration_us"] / 1e6, seen["p50_us"], seen["p99_us"], seen["mean_us"], cpu_s)

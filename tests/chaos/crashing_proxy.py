@@ -11,6 +11,7 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
+from proxy.audit.limits import Counters
 from proxy.audit.record import Intent, Row
 from proxy.exchange import AsgiExchange, Header, Receive, Scope, Send
 from proxy.executor import AuditSink, Executor
@@ -54,6 +55,10 @@ class FusedSink:
     @property
     def healthy(self) -> bool:
         return self._sink.healthy
+
+    @property
+    def counters(self) -> Counters:
+        return self._sink.counters
 
     async def write_intent(self, intent: Intent) -> None:
         self._fuse.pass_by("before_intent")

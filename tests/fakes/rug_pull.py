@@ -70,7 +70,7 @@ SECRET = "AKIAIOSFODNN7EXAMPLE"
 
 def tools(mood: str) -> list[dict[str, Any]]:
     """Return the tools as this mood shows them."""
-    listed = deepcopy(TOOLS)
+    listed = [deepcopy(tool) for tool in TOOLS]
     by_name = {tool["name"]: tool for tool in listed}
     read, delete = by_name["read_note"], by_name["delete_note"]
     match mood:

@@ -53,7 +53,6 @@ CHANGES = [
     "create or replace view audit_reached as select 1",
     "create function audit_ensure_partitions(timestamptz, timestamptz) returns int language sql as 'select 1'",
     "alter function audit_ensure_partitions(timestamptz, timestamptz, text) security invoker",
-    "set role postern_owner",
     "set session_replication_role = replica",
     "copy audit_log to program 'cat'",
 ]
@@ -64,6 +63,12 @@ CHANGES = [
 async def test_no_role_changes_the_trail(log: Database, role: str, statement: str) -> None:
     with pytest.raises(DENIED):
         await execute(log.dsn(role), statement)
+
+
+@pytest.mark.parametrize("role", ["postern_proxy", "postern_auditor", "postern_operator"])
+async def test_no_role_may_become_the_owner(log: Database, role: str) -> None:
+    async with connection(log.dsn(role)) as session:
+        assert not await session.fetchval("select pg_has_role(current_user, 'postern_owner', 'member')")
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -1,0 +1,100 @@
+"""A sidecar in front of the rug-pull server, locked as it was when somebody reviewed it."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tests.fakes.rug_pull import RugPull
+from tests.fixtures_postgres import run_apart
+from tests.sidecar import META, MODERN, Answer, Sidecar, wait_for
+
+
+class Guarded(Sidecar):
+    """`notes` is the server; `rows` reads the audit log."""
+
+    def lock(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        argv = [sys.executable, "-m", "registry.cli", "lock", *arguments]
+        return subprocess.run(argv, env=self.environment(), capture_output=True, text=True, timeout=60)
+
+    def ask(self, method: str, rpc_id: int = 1, **params: Any) -> Answer:
+        """Send a request as a 2026-07-28 client would."""
+        message = {"jsonrpc": "2.0", "id": rpc_id, "method": method, "params": {**params, "_meta": META}}
+        named = params.get("name") or params.get("uri")
+        mirrored = {"mcp_protocol_version": MODERN, "mcp_method": method, **({"mcp_name": named} if named else {})}
+        return self.post("notes", message, self.token("notes"), **mirrored)
+
+    def use(self, tool: str, **arguments: Any) -> Answer:
+        return self.call("notes", tool, arguments, self.token("notes"))
+
+    def tools(self) -> set[str]:
+        return {tool["name"] for tool in self.ask("tools/list").json()["result"]["tools"]}
+
+    def rows(self, where: str = "true") -> list[dict[str, Any]]:
+        """Return rows of the audit log, oldest first."""
+        query = f"select * from audit_log where {where} order by started_at"
+        return run_apart(_fetch(self.dsn.replace("postern_proxy", "postern_auditor"), query))
+
+    def drift(self) -> list[dict[str, Any]]:
+        query = "select kind, name, change, detail, mode from contract_drift order by kind, name"
+        return run_apart(_fetch(self.dsn, query))
+
+    def fails_to_start(self) -> str:
+        """Start the proxy, which ends with exit code 3; return what it says."""
+        process = self.start("proxy", [sys.executable, "-m", "registry.cli", "proxy"])
+        assert process.wait(timeout=60) == 3, self.log("proxy")
+        del self.processes["proxy"]
+        return self.log("proxy")
+
+    def drifted(self, *names: str) -> None:
+        """Wait until these, and no others, are known to have drifted."""
+        wait_for(lambda: [each["name"] for each in self.drift()] == sorted(names), f"drift of {names}: {self.drift()}")
+
+
+async def _fetch(dsn: str, query: str) -> list[dict[str, Any]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return [dict(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def guarded(
+    root: Path,
+    dsn: str,
+    rug: RugPull,
+    *,
+    contract: dict[str, Any] | None = None,
+    tools: dict[str, Any] | None = None,
+    lock: bool = True,
+    before: Callable[[Guarded], None] | None = None,
+    start: bool = True,
+    **registry: Any,
+) -> Iterator[Guarded]:
+    """Run a proxy in front of the server; `before` is called between lock and start."""
+    section = {
+        "type": "external",
+        "endpoint": rug.url,
+        "tools": tools or {"*": {}},
+        "prompts": {"*": {}},
+        "resources": {"*": {}},
+        "contract": contract or {},
+    }
+    sidecar = Guarded(root, dsn, {"notes": section}, registry=registry)
+    try:
+        rug.become("honest")
+        if lock:
+            done = sidecar.lock()
+            assert done.returncode == 0, done.stdout + done.stderr
+        if before is not None:
+            before(sidecar)
+        if start:
+            sidecar.start_proxy()
+        yield sidecar
+    finally:
+        sidecar.stop()

@@ -1,0 +1,253 @@
+"""A rug pull, staged with a real server: refused in strict mode, reported in warn mode (SPEC C1)."""
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fakes.rug_pull import RugPull
+from tests.integration.contracts_sidecar import Guarded, guarded
+from tests.sidecar import wait_for
+
+PINNED = {"read_note", "delete_note", "table", "become"}
+CASES = [
+    # mood, names that callers must not see, what the finding says
+    ("poisoned", {"read_note"}, "tool read_note changed: description changed"),
+    ("widened", {"read_note"}, "inputSchema/properties/path added"),
+    ("swapped", {"read_note", "delete_note"}, "tool read_note now says what delete_note said"),
+    ("added", {"upload"}, "tool upload is not pinned"),
+    ("renamed", {"read_note", "fetch_note"}, "tool read_note is now called fetch_note"),
+]
+
+
+@pytest.fixture(scope="module")
+def rug() -> Iterator[RugPull]:
+    with RugPull() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory, module_database, rug) -> Iterator[Guarded]:
+    root = tmp_path_factory.mktemp("strict")
+    with guarded(root, module_database.dsn("postern_proxy"), rug, contract={"drift": "strict"}) as sidecar:
+        yield sidecar
+
+
+@pytest.fixture
+def honest(strict, rug) -> Guarded:
+    """The strict sidecar, with everything as pinned."""
+    rug.become("honest")
+    assert strict.tools() == PINNED
+    strict.ask("prompts/list")
+    strict.ask("server/discover")
+    strict.drifted()
+    return strict
+
+
+@pytest.mark.parametrize(("mood", "withheld", "said"), CASES, ids=[case[0] for case in CASES])
+def test_strict_withholds_and_refuses_what_is_not_as_pinned(honest, rug, mood, withheld, said) -> None:
+    """The list lacks it, a call of it is refused before the server sees it, the rest goes on, the row says why."""
+    rug.become(mood)
+    assert honest.tools() == PINNED - withheld
+    calls = rug.calls
+    for name in withheld:
+        answer = honest.use(name, id=1)
+        assert answer.status == 403
+        assert answer.json()["error"]["data"]["code"] == "contract.drift"
+    assert rug.calls == calls
+    assert honest.use("table").status == 200
+    honest.drifted(*withheld)
+    row = honest.rows("decision = 'contract.drift' and method = 'tools/call'")[-1]
+    assert row["status"] == "denied"
+    events = [each["reason"] for each in honest.rows("method = 'postern/contract' and decision = 'contract.drift'")]
+    assert any(said in reason for reason in events), events
+    listed = honest.rows("method = 'tools/list'")[-1]
+    assert said in (listed["error"] or "")
+    assert "WARNING" in honest.log("proxy") or said in honest.log("proxy")
+
+
+def test_strict_lets_all_pass_again_when_the_server_is_as_pinned(honest, rug) -> None:
+    rug.become("poisoned")
+    assert "read_note" not in honest.tools()
+    honest.drifted("read_note")
+    rug.become("honest")
+    assert honest.tools() == PINNED
+    assert honest.use("read_note", id=1).status == 200
+    honest.drifted()
+    assert honest.rows("decision = 'contract.restored'")
+
+
+def test_removed_tool_is_reported(honest, rug) -> None:
+    rug.become("removed")
+    assert honest.tools() == PINNED - {"delete_note"}
+    honest.drifted("delete_note")
+    assert honest.use("delete_note", id=1).status == 403
+
+
+def test_strict_withholds_a_changed_prompt(honest, rug) -> None:
+    assert honest.ask("prompts/get", name="summary").status == 200
+    rug.become("prompted")
+    assert honest.ask("prompts/list").json()["result"]["prompts"] == []
+    answer = honest.ask("prompts/get", name="summary")
+    assert (answer.status, answer.json()["error"]["data"]["code"]) == (403, "contract.drift")
+
+
+def test_strict_withholds_changed_instructions_in_both_eras(honest, rug) -> None:
+    legacy = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": legacy}
+    for mood, expected in (("honest", "Ask before you delete."), ("instructed", None)):
+        rug.become(mood)
+        assert honest.ask("server/discover").json()["result"].get("instructions") == expected
+        greeting = honest.post("notes", hello, honest.token("notes")).json()["result"]
+        assert greeting.get("instructions") == expected
+
+
+def test_list_changed_is_a_reason_to_look(honest, rug) -> None:
+    """Nobody lists again: the announcement on a client's stream is enough for the next call to be refused."""
+    token = honest.token("notes")
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+    greeting = honest.post("notes", hello, token)
+    session = {"mcp_session_id": greeting.headers["mcp-session-id"], "mcp_protocol_version": "2025-11-25"}
+    honest.post("notes", {"jsonrpc": "2.0", "method": "notifications/initialized"}, token, **session)
+    stream = _open_stream(honest, token, greeting.headers["mcp-session-id"])
+    try:
+        call = {"name": "become", "arguments": {"mood": "poisoned"}}
+        message = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}
+        assert honest.post("notes", message, token, **session).status == 200
+        honest.drifted("read_note")
+        assert honest.use("read_note", id=1).status == 403
+    finally:
+        stream()
+
+
+def _open_stream(sidecar: Guarded, token: str, session: str):
+    """Open the session's GET stream and read it in the background; the returned function ends that."""
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=30)
+    headers = {
+        "accept": "text/event-stream",
+        "authorization": f"Bearer {token}",
+        "mcp-session-id": session,
+        "mcp-protocol-version": "2025-11-25",
+    }
+    connection.request("GET", "/notes/mcp", headers=headers)
+    response = connection.getresponse()
+    assert response.status == 200
+
+    def read() -> None:
+        try:
+            while response.read1(65_536):
+                pass
+        except (OSError, ValueError, AttributeError):
+            return
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+
+    def end() -> None:
+        if connection.sock is not None:
+            connection.sock.close()
+        response.close()
+        connection.close()
+
+    return end
+
+
+def test_drift_is_found_at_boot_before_the_first_call(tmp_path, database, rug) -> None:
+    """The server changed while the proxy was down; nobody lists; the first call is refused."""
+    sidecar_args = {"contract": {"drift": "strict"}, "before": lambda _: rug.become("poisoned")}
+    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, **sidecar_args) as sidecar:
+        assert sidecar.use("read_note", id=1).status == 403
+        assert sidecar.use("table").status == 200
+        sidecar.drifted("read_note")
+
+
+def test_strict_refuses_a_server_that_cannot_be_looked_at(tmp_path, database) -> None:
+    """What cannot be compared is not known to be as pinned: 503, and it is not called."""
+    with RugPull() as rug:
+
+        def vanish(_sidecar: Guarded) -> None:
+            rug._process.kill()
+            rug._process.wait()
+
+        args = {"contract": {"drift": "strict"}, "before": vanish}
+        with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, **args) as sidecar:
+            answer = sidecar.use("table")
+            assert (answer.status, answer.json()["error"]["data"]["code"]) == (503, "contract.unverified")
+
+
+def test_strict_without_a_lock_withholds_everything(tmp_path, database, rug) -> None:
+    args = {"contract": {"drift": "strict"}, "lock": False}
+    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, **args) as sidecar:
+        assert sidecar.tools() == set()
+        answer = sidecar.use("table")
+        assert (answer.status, answer.json()["error"]["data"]["code"]) == (403, "contract.unlocked")
+        assert "postern lock notes" in answer.json()["error"]["message"]
+        wait_for(lambda: [each["kind"] for each in sidecar.drift()] == ["lock"], "the missing lock is visible")
+        assert sidecar.lock().returncode == 0
+        sidecar.processes["proxy"].send_signal(signal.SIGHUP)
+        wait_for(lambda: sidecar.tools() == PINNED, "the new lock counts after a reload")
+
+
+@pytest.fixture(scope="module")
+def warn(tmp_path_factory, module_database, rug) -> Iterator[Guarded]:
+    root = tmp_path_factory.mktemp("warn")
+    with guarded(root, module_database.dsn("postern_proxy"), rug, contract={"drift": "warn"}) as sidecar:
+        yield sidecar
+
+
+@pytest.mark.parametrize(("mood", "named", "said"), CASES, ids=[case[0] for case in CASES])
+def test_warn_lets_it_pass_and_tells(warn, rug, mood, named, said) -> None:
+    """Callers see and use what the server offers; table, row and log say what is not as pinned."""
+    rug.become("honest")
+    warn.tools()
+    warn.drifted()
+    rug.become(mood)
+    listed = warn.tools()
+    assert listed & named or mood == "renamed"
+    name = sorted(listed & named)[0]
+    assert warn.use(name, id=1).status == 200
+    warn.drifted(*named)
+    assert all(each["mode"] == "warn" for each in warn.drift())
+    events = warn.rows("method = 'postern/contract' and decision = 'contract.drift' and status = 'success'")
+    assert any(said in each["reason"] for each in events)
+    assert said in warn.log("proxy")
+
+
+def test_skip_says_nothing(tmp_path, database, rug) -> None:
+    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, contract={"drift": "skip"}, lock=False) as sidecar:
+        rug.become("added")
+        assert "upload" in sidecar.tools()
+        assert sidecar.drift() == []
+
+
+def test_lock_that_was_edited_by_hand_stops_the_start(tmp_path, database, rug) -> None:
+    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, start=False) as sidecar:
+        lock = sidecar.file.with_name("postern.lock.yaml")
+        lock.write_text(lock.read_text().replace("Delete one note for good", "Delete all notes"))
+        assert "notes.tools.delete_note" in (said := sidecar.fails_to_start())
+        assert "does not fit its digest" in said
+
+
+def test_contract_digest_in_the_registry_is_the_locks(tmp_path, database, rug) -> None:
+    pinned = {"read_note": {"contract": "sha256:" + "0" * 64}, "*": {}}
+    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, tools=pinned, start=False) as sidecar:
+        assert "postern lock --diff notes" in sidecar.fails_to_start()
+
+
+def test_legacy_and_modern_clients_see_the_same_contracts(warn, rug) -> None:
+    """The lock was taken in the modern era; a 2025-11-25 list of the same server is no drift."""
+    rug.become("honest")
+    warn.tools()
+    params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    token = warn.token("notes")
+    greeting = warn.post("notes", {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}, token)
+    session = {"mcp_session_id": greeting.headers["mcp-session-id"], "mcp_protocol_version": "2025-06-18"}
+    listed = warn.post("notes", {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}, token, **session)
+    assert {tool["name"] for tool in listed.json()["result"]["tools"]} == PINNED
+    assert json.loads(json.dumps(warn.rows("method = 'tools/list'")[-1]["error"])) is None
+    warn.drifted()
