@@ -224,6 +224,7 @@ class Scene:
         )
         self._auditor = database.dsn("postern_auditor")
         self._owner = database.dsn()
+        self.upstream_port = 0
 
     def start_replica(self, name: str = "replica") -> str:
         """Start another proxy on the same database and registry; return its address."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from supervisor_plugin.processes import Identity, is_alive, start_ticks
 from supervisor_plugin.up.claim import already_up, holder
 from supervisor_plugin.up.errors import AlreadyUpError, UpError
 from supervisor_plugin.up.run import ready_file
@@ -49,9 +50,10 @@ def down(state: Path) -> int | None:
     pid = holder(state)
     if pid is None:
         return None
+    process = Identity(pid, start_ticks(pid))
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_LIMIT_S
-    while holder(state) == pid:
+    while is_alive(process):
         if time.monotonic() > deadline:
             raise UpError(f"`postern up`, pid {pid}, does not end; see {state / 'log'}, or end it with kill -9 {pid}")
         time.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""`postern proxy` that watches itself: every millisecond of its own processor time, where it is.
+"""`postern proxy` that watches itself: at every tick of its own processor time, where it is.
 
 Environment: PROFILE_OUT, the file that gets a line `frame;frame;frame count` for each stack that was seen.
 """
@@ -30,17 +30,18 @@ class Sampler:
             frame = frame.f_back
         self.stacks[tuple(codes)] += 1
 
-    def start(self) -> None:
-        """Sample from now on; SIGUSR1 forgets what was seen so far, so that starting up is not in it."""
+    def listen(self, file: Path) -> None:
+        """Sample from SIGUSR1 on, so that starting up is not in it; write the stacks to `file` at SIGUSR2."""
         signal.signal(signal.SIGPROF, self.sample)
-        signal.signal(signal.SIGUSR1, lambda *_: self.stacks.clear())
-        signal.setitimer(signal.ITIMER_PROF, EVERY_S, EVERY_S)
+        signal.signal(signal.SIGUSR1, lambda *_: signal.setitimer(signal.ITIMER_PROF, EVERY_S, EVERY_S))
+        signal.signal(signal.SIGUSR2, lambda *_: self._write(file))
 
-    def write(self, file: Path) -> None:
-        """Write the stacks, outermost frame first."""
+    def _write(self, file: Path) -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
         lines = [f"{';'.join(_named(code) for code in reversed(codes))} {n}\n" for codes, n in self.stacks.items()]
-        file.write_text("".join(lines), encoding="utf-8")
+        partial = file.with_suffix(".partial")
+        partial.write_text("".join(lines), encoding="utf-8")
+        partial.replace(file)
 
 
 def _named(code: CodeType) -> str:
@@ -50,9 +51,5 @@ def _named(code: CodeType) -> str:
 
 
 if __name__ == "__main__":
-    sampler = Sampler()
-    sampler.start()
-    try:
-        run(None, Runtime)
-    finally:
-        sampler.write(Path(os.environ["PROFILE_OUT"]))
+    Sampler().listen(Path(os.environ["PROFILE_OUT"]))
+    run(None, Runtime)

