@@ -218,10 +218,15 @@ def document(stream: Stream) -> Any:
 class Scene:
     """A proxy in front of servers of the test, and the rows that it wrote."""
 
-    def __init__(self, root: Path, database: Database, servers: dict[str, dict[str, Any]]) -> None:
-        self.sidecar = Sidecar(
-            root, database.dsn("postern_proxy"), servers, {"audit": {"refusals_per_source": 1_000_000}}
-        )
+    def __init__(
+        self,
+        root: Path,
+        database: Database,
+        servers: dict[str, dict[str, Any]],
+        registry: dict[str, Any] | None = None,
+    ) -> None:
+        settings = {"audit": {"refusals_per_source": 1_000_000}} | (registry or {})
+        self.sidecar = Sidecar(root, database.dsn("postern_proxy"), servers, settings)
         self._auditor = database.dsn("postern_auditor")
         self._owner = database.dsn()
         self.upstream_port = 0

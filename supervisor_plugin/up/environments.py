@@ -94,7 +94,7 @@ async def ensure(environment: Environment, progress: Progress) -> bool:
 
 async def _install(environment: Environment, progress: Progress) -> None:
     total = sum(count_pins(lock.read_text(encoding="utf-8")) for lock in environment.locks)
-    progress("creating", 0, total)
+    progress("preparing", 0, total)
     if environment.unfinished.exists() or not await _is_usable(environment.python):
         _create(environment.directory)
     environment.unfinished.touch()

@@ -117,6 +117,12 @@ class Stateful:
             lines = [lines["standing"] for lines in self.sessions.values() if "standing" in lines]
             return sum(self.append(line, event(message, event_id)) for line in lines)
 
+    def hang_up(self, session: str) -> None:
+        """Close the standing stream of a session properly."""
+        with self.changed:
+            self.sessions[session].pop("standing").is_over = True
+            self.changed.notify_all()
+
     def append(self, line: Line, data: bytes) -> int:
         """Store an event and send it to whoever listens; return to how many."""
         with self.changed:

@@ -19,7 +19,7 @@ class Guarded(Sidecar):
 
     def lock(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         argv = [sys.executable, "-m", "registry.cli", "lock", *arguments]
-        return subprocess.run(argv, env=self.environment(), capture_output=True, text=True, timeout=60)
+        return subprocess.run(argv, env=self.environment(), capture_output=True, text=True, timeout=60, check=False)
 
     def ask(self, method: str, rpc_id: int = 1, **params: Any) -> Answer:
         """Send a request as a 2026-07-28 client would."""
@@ -74,6 +74,8 @@ def guarded(
     lock: bool = True,
     before: Callable[[Guarded], None] | None = None,
     start: bool = True,
+    others: dict[str, dict[str, Any]] | None = None,
+    lock_others: list[str] | None = None,
     **registry: Any,
 ) -> Iterator[Guarded]:
     """Run a proxy in front of the server; `before` is called between lock and start."""
@@ -85,11 +87,11 @@ def guarded(
         "resources": {"*": {}},
         "contract": contract or {},
     }
-    sidecar = Guarded(root, dsn, {"notes": section}, registry=registry)
+    sidecar = Guarded(root, dsn, {"notes": section, **(others or {})}, registry=registry)
     try:
         rug.become("honest")
         if lock:
-            done = sidecar.lock()
+            done = sidecar.lock("notes", *(lock_others or ()))
             assert done.returncode == 0, done.stdout + done.stderr
         if before is not None:
             before(sidecar)

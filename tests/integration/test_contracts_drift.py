@@ -209,7 +209,7 @@ def test_warn_lets_it_pass_and_tells(warn, rug, mood, named, said) -> None:
     rug.become(mood)
     listed = warn.tools()
     assert listed & named or mood == "renamed"
-    name = sorted(listed & named)[0]
+    name = min(listed & named)
     assert warn.use(name, id=1).status == 200
     warn.drifted(*named)
     assert all(each["mode"] == "warn" for each in warn.drift())

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
+import asyncpg
 import pytest
 
 from tests.fakes.stateful import Stateful
@@ -221,3 +223,39 @@ def test_a_server_that_is_away_for_a_moment_is_waited_for_by_a_stream_and_not_by
     assert document(refused)["error"]["data"]["code"] == "upstream.unreachable"
     upstream.start()
     assert standing.status == 200
+
+
+def test_a_call_that_outlives_the_drain_is_told_and_recorded(tmp_path, database, upstream) -> None:
+    scene = Scene(tmp_path / "hasty", database, {"one": external(upstream)}, {"proxy": {"drain_s": 1.0}})
+    try:
+        scene.sidecar.start_proxy()
+        client = scene.client("one")
+        posted = client.call("slow")
+        posted.wait(lambda me: any(event.comment for event in me.events), "the stream is on")
+        scene.sidecar.kill("proxy", signal.SIGTERM)
+        posted.wait_for_end()
+        assert posted.messages[-1]["error"]["data"]["code"] == "proxy.drained"
+        row = scene.row(posted)
+        assert (row["status"], row["decision"]) == ("interrupted", "proxy.drained")
+    finally:
+        scene.sidecar.stop()
+
+
+@pytest.mark.anyio
+async def test_a_session_that_cannot_be_kept_is_not_given_out(scene, upstream, database) -> None:
+    """The table is locked: a clear error, a row, and the server is told to drop what nobody will use."""
+    holder = await asyncpg.connect(database.dsn())
+    try:
+        async with holder.transaction():
+            await holder.execute("lock table mcp_sessions in access exclusive mode")
+            client = Legacy(scene.sidecar, "one")
+            params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}}
+            refused = await anyio.to_thread.run_sync(lambda: client.ask("initialize", params))
+            answer = await anyio.to_thread.run_sync(document, refused)
+        assert (refused.status, answer["error"]["data"]["code"]) == (503, "session.store")
+        assert refused.header("retry-after") == "1"
+        assert refused.header("mcp-session-id") == ""
+    finally:
+        await holder.close()
+    assert scene.row(refused)["status"] == "failed"
+    wait_for(lambda: not upstream.sessions, "the server is told")

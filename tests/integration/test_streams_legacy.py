@@ -272,6 +272,19 @@ def test_a_standing_stream_carries_what_the_server_says(scene, upstream) -> None
     assert (row["status"], row["decision"], row["events"]) == ("success", "client.left", 1)
 
 
+def test_a_standing_stream_that_the_server_closes_is_closed_and_recorded(scene, upstream) -> None:
+    client = scene.client("one")
+    stream = client.get()
+    assert stream.status == 200
+    wait_for(lambda: any("standing" in lines for lines in upstream.sessions.values()), "the server has the stream")
+    upstream.hang_up(
+        scene.query("select upstream_id from mcp_sessions where id = $1", client.session)[0]["upstream_id"]
+    )
+    stream.wait_for_end()
+    row = scene.late_row(stream)
+    assert (row["status"], row["decision"], row["upstream_us"] is None) == ("success", "stream.ended", False)
+
+
 def test_an_answer_on_a_standing_stream_is_not_passed_on(scene, upstream) -> None:
     """Nobody knows whose it is and what it may show: the stream ends, the client never sees it."""
     client = scene.client("one")

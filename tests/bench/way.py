@@ -1,0 +1,186 @@
+"""A governed call from the client's bytes to the answer's, through every room, with nothing but the sockets missing.
+
+The proxy's own parts, wired as `Runtime` does it; the store commits nothing, and the upstream answers at once.
+"""
+
+import asyncio
+import json
+import math
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import jwt
+
+from proxy.audit.limits import Limits
+from proxy.audit.store import Store
+from proxy.audit.writer import AuditWriter
+from proxy.auth.bearer import ServerAuth
+from proxy.authorize import Policy
+from proxy.door import Door
+from proxy.edge import Listener
+from proxy.edge.connection import Connection as ClientConnection
+from proxy.executor import Executor
+from proxy.guard import Guard
+from proxy.ids import execution_id
+from proxy.pipeline import Pipeline
+from proxy.roads import Road, limits_of
+from proxy.routes import Route
+from proxy.sessions import Sessions
+from proxy.upstream.connection import Connection as UpstreamConnection
+from proxy.upstream.request import render_request
+from proxy.upstream.response import UpstreamResponse
+from proxy.upstream.target import UpstreamLimits
+from registry.contracts.definitions import Pin, pinned
+from registry.contracts.locked import ServerLock
+from registry.models import Fleet
+from registry.secrets import SecretReader
+from tests.bench.message import MODERN, call
+from tests.bench.stage import SCOPES, registry_of, section
+from tests.bench.upstream import TOOL, answer_bytes
+from tests.bench.wires import Wire, request_bytes
+
+ISSUER = "https://issuer.test"
+NAME = "fast"
+
+
+class Setting:
+    """One server's rules and one call of its tool, as the pieces of the proxy want them."""
+
+    def __init__(self, folder: Path, body_bytes: int = 1024) -> None:
+        secret = secrets.token_hex(32)
+        (folder / "key").write_text(secret, encoding="utf-8")
+        (folder / "key").chmod(0o600)
+        self.fleet = _fleet()
+        self.server = self.fleet.servers[NAME]
+        self.secrets = SecretReader(folder, {})
+        self.now = time.time()
+        claims = {"iss": ISSUER, "aud": self.fleet.audience(self.server), "sub": "ada", "client_id": "cli"}
+        claims |= {"scope": " ".join(SCOPES), "iat": int(self.now), "exp": int(self.now) + 3600}
+        token = jwt.encode(claims, secret, algorithm="HS256", headers={"kid": "k1"})
+        message = call(MODERN, body_bytes)
+        given = {"host": "127.0.0.1:8080", **message.headers, "authorization": f"Bearer {token}"}
+        self.headers = tuple((name.encode(), value.encode()) for name, value in given.items())
+        self.body = message.body
+        before, after = answer_bytes(body_bytes)
+        self.answer = before + b"1" + after
+        self.door = Door(self.fleet.public_url(), self.fleet.proxy)
+        self.auth = ServerAuth.build(self.fleet, self.server, self.secrets)
+        self.policy = Policy.build(self.fleet, self.server)
+        self.guard = Guard(self.server, ServerLock({"tools": {"echo": Pin(pinned("tools", TOOL))}}))
+
+    def route(self) -> Route:
+        """Return the server as the pipeline meets it."""
+        return Route(
+            server=self.server,
+            audience=self.fleet.audience(self.server),
+            auth=self.auth,
+            policy=self.policy,
+            payload_bytes=self.fleet.audit.payload_bytes,
+            stream_limits=replace(limits_of(self.server), total_s=None, idle_s=math.inf),
+            guard=self.guard,
+        )
+
+
+def _fleet() -> Fleet:
+    made = section(5001, SCOPES)
+    made["oauth"] |= {"issuer": ISSUER, "keys": [{"kid": "k1", "secret": "file:key"}]}
+    document: dict[str, Any] = {"version": 1, "servers": {NAME: made | {"name": NAME}}, **registry_of({NAME: made}, {})}
+    for name, agent in document["agents"].items():
+        agent["name"] = name
+    return Fleet.model_validate_json(json.dumps(document))
+
+
+class Way:
+    """`clients` connections to one worker; `governed` sends one call on each and returns when all are answered."""
+
+    def __init__(self, setting: Setting, clients: int) -> None:
+        loop = asyncio.get_running_loop()
+        store = cast("Store", _NoStore())
+        self._audit = AuditWriter(store, Limits(), None)
+        self._audit._start()
+        road = cast("Road", _Road(loop, setting.answer))
+        nowhere = cast("Any", None)
+        sessions = Sessions(nowhere, time.monotonic, time.time)
+        executor = Executor(self._audit, {NAME: road}, sessions, setting.fleet.audit)
+        routes = {f"/{NAME}/mcp": setting.route()}
+        pipeline = Pipeline(routes, setting.door, sessions, _Available(), executor)
+        listener = Listener(pipeline.handle)
+        self._request = request_bytes(setting.headers, setting.body)
+        self._wires = [Wire() for _ in range(clients)]
+        self._clients = [ClientConnection(loop, listener) for _ in range(clients)]
+        for client, wire in zip(self._clients, self._wires, strict=True):
+            client.connection_made(wire)
+
+    async def governed(self, rounds: int) -> None:
+        """Send and await; `rounds` times."""
+        for _ in range(rounds):
+            aim = [wire.answers + 1 for wire in self._wires]
+            for client in self._clients:
+                client.data_received(self._request)
+            while any(wire.answers < count for wire, count in zip(self._wires, aim, strict=True)):
+                await asyncio.sleep(0)
+
+    @property
+    def last_answer(self) -> bytes:
+        """The bytes that the last client got."""
+        return self._wires[-1].last
+
+
+class _Available:
+    def why_not(self, server: str) -> str | None:
+        return None
+
+
+class _NoStore:
+    """Takes a batch and lets go of it, after one turn of the loop."""
+
+    instance = "bench"
+    dsn = ""
+    writer_id = execution_id(datetime.now(UTC))
+
+    async def append(self, tuples: bytearray) -> None:
+        await asyncio.sleep(0)
+
+
+class _Road:
+    """The road to a server that answers in the next turn of the loop; also its own pool."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, answer: bytes) -> None:
+        self.pool = self.streams = self
+        self._loop = loop
+        self._idle: list[UpstreamConnection] = []
+        self._limits = UpstreamLimits()
+        self._answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer)
+        self._answer += answer
+
+    def credentials(self, *_principal: object) -> tuple[()]:
+        return ()
+
+    async def send(
+        self,
+        method: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        limits: UpstreamLimits | None = None,
+    ) -> UpstreamResponse:
+        request = render_request(method, b"/mcp", b"127.0.0.1:5001", headers, body)
+        connection = self._idle.pop() if self._idle else self._connect()
+        self._loop.call_soon(connection.data_received, self._answer)
+        return await connection.exchange(request, limits or self._limits)
+
+    def released(self, connection: UpstreamConnection) -> None:
+        self._idle.append(connection)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """Never."""
+
+    def _connect(self) -> UpstreamConnection:
+        connection = UpstreamConnection(self._loop, self)
+        connection.connection_made(Wire())
+        return connection
