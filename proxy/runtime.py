@@ -35,6 +35,7 @@ from proxy.sessions import Sessions
 from proxy.sessions_keeper import SessionKeeper
 from proxy.settings import Settings
 from registry.database.pool import create_pool
+from registry.database.tables import require_tables
 from registry.models import Fleet, Server
 from registry.permissions import Implications
 from registry.secrets import SecretReader
@@ -71,6 +72,7 @@ class Runtime:
         settings, fleet = self.settings, self.fleet
         self.pool = await create_pool(settings.dsn)
         self._stack.push_async_callback(self.pool.close)
+        await require_tables(fleet, settings.dsn, self._secrets.reveal)
         self.audit = await AuditWriter.open(
             settings.dsn, instance=settings.instance, step=fleet.audit.partition, notary=self._notary()
         )

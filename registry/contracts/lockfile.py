@@ -119,8 +119,8 @@ class _Reader:
 
     def _server(self, server: str, section: Section) -> ServerLock:
         items: dict[Kind, Mapping[str, Pin]] = {}
-        for kind in KINDS:
-            pins = self._mapping(section.get(kind, {}), f"{server}.{kind}")
+        for kind in (each for each in KINDS if each in section):
+            pins = self._mapping(section[kind], f"{server}.{kind}")
             items[kind] = {name: self._pin(server, kind, name, each) for name, each in pins.items()}
         instructions = section.get("instructions")
         text = None if instructions is None else self._instructions(server, instructions)

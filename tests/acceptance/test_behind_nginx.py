@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -36,7 +36,7 @@ class Sso(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def sso_service() -> Iterator[int]:
+def sso_service() -> Generator[int]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Sso) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

@@ -1,11 +1,13 @@
 """The official suite: where it is installed, and how it is run."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,6 +16,7 @@ from tests.conformance.results import Results, read_results
 
 HERE: Final = Path(__file__).parent
 HOME: Final = Path(".postern/conformance")
+CLIENT_TIMEOUT_S: Final = 60
 PACKAGES: Final = HOME / "npm"
 REFERENCE_SERVER: Final = PACKAGES / "node_modules/@modelcontextprotocol/server-everything/dist/index.js"
 SUITES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
@@ -55,19 +58,32 @@ def install() -> None:
 def run(name: str, url: str, headers: Mapping[str, str], output: Path, timeout_s: float) -> Results:
     """One run of one suite against one address; what the suite printed is kept in `output`/suite.log."""
     package, arguments = SUITES[name]
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+    injected = {"CONFORMANCE_ORIGIN": origin, "CONFORMANCE_HEADERS": json.dumps(dict(headers))}
+    return _run(package, ["server", "--url", url, *arguments], injected, output, timeout_s)
+
+
+def run_client(scenario: str, version: str, module: str, variables: Mapping[str, str], output: Path) -> Results:
+    """One client-mode scenario: the suite plays the server, and `module` is given its address."""
+    # The suite hands its command to a shell, which puts the interpreter's path in whatever characters are in it.
+    arguments = ["--command", f'"$CONFORMANCE_PYTHON" -m {module}', "--scenario", scenario, "--spec-version", version]
+    variables = {**variables, "CONFORMANCE_PYTHON": sys.executable}
+    timeout = ["--timeout", str(CLIENT_TIMEOUT_S * 1000)]
+    return _run("conformance-0.2", ["client", *arguments, *timeout], variables, output, CLIENT_TIMEOUT_S + 30)
+
+
+def _run(
+    package: str, arguments: Sequence[str], variables: Mapping[str, str], output: Path, timeout_s: float
+) -> Results:
+    """What the run's checks said; those that were finished, where it takes too long."""
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     entry = (PACKAGES / "node_modules" / package / "dist/index.js").resolve()
-    command = [
-        str(node_home() / "bin/node"),
-        *("--import", (HERE / "inject-auth.mjs").resolve().as_uri()),
-        *(str(entry), "server", "--url", url, "-o", str(output.resolve()), *arguments),
-    ]
-    origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-    injected = {"CONFORMANCE_ORIGIN": origin, "CONFORMANCE_HEADERS": json.dumps(dict(headers))}
-    with (output / "suite.log").open("wb") as log:
+    preload = ("--import", (HERE / "inject-auth.mjs").resolve().as_uri())
+    command = [str(node_home() / "bin/node"), *preload, str(entry), *arguments, "-o", str(output.resolve())]
+    with (output / "suite.log").open("wb") as log, contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(
-            command, env=_environment(injected), stdout=log, stderr=subprocess.STDOUT, timeout=timeout_s, check=False
+            command, env=_environment(variables), stdout=log, stderr=subprocess.STDOUT, timeout=timeout_s, check=False
         )
     return read_results(output)
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def guarded(
     others: dict[str, dict[str, Any]] | None = None,
     lock_others: list[str] | None = None,
     **registry: Any,
-) -> Iterator[Guarded]:
+) -> Generator[Guarded]:
     """Run a proxy in front of the server; `before` is called between lock and start."""
     section = {
         "type": "external",

@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -159,7 +160,7 @@ def _open_stream(sidecar: Guarded, token: str, session: str):
 
 def test_drift_is_found_at_boot_before_the_first_call(tmp_path, database, rug) -> None:
     """The server changed while the proxy was down; nobody lists; the first call is refused."""
-    sidecar_args = {"contract": {"drift": "strict"}, "before": lambda _: rug.become("poisoned")}
+    sidecar_args: dict[str, Any] = {"contract": {"drift": "strict"}, "before": lambda _: rug.become("poisoned")}
     with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, **sidecar_args) as sidecar:
         assert sidecar.use("read_note", id=1).status == 403
         assert sidecar.use("table").status == 200
@@ -174,14 +175,14 @@ def test_strict_refuses_a_server_that_cannot_be_looked_at(tmp_path, database) ->
             rug._process.kill()
             rug._process.wait()
 
-        args = {"contract": {"drift": "strict"}, "before": vanish}
+        args: dict[str, Any] = {"contract": {"drift": "strict"}, "before": vanish}
         with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, **args) as sidecar:
             answer = sidecar.use("table")
             assert (answer.status, answer.json()["error"]["data"]["code"]) == (503, "contract.unverified")
 
 
 def test_strict_without_a_lock_withholds_everything(tmp_path, database, rug) -> None:
-    args = {"contract": {"drift": "strict"}, "lock": False}
+    args: dict[str, Any] = {"contract": {"drift": "strict"}, "lock": False}
     with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, **args) as sidecar:
         assert sidecar.tools() == set()
         answer = sidecar.use("table")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -150,14 +151,14 @@ def test_pinned_schema_that_cannot_be_used_refuses_its_tool_only(tmp_path, datab
     rug.become("honest")
 
     def poison(sidecar: Guarded) -> None:
-        from registry.contracts.definitions import Pin
+        from registry.contracts.definitions import Kind, Pin
         from registry.contracts.locked import Lock, ServerLock
         from registry.contracts.lockfile import lock_path, read_lock, write_lock
 
         path = lock_path(sidecar.file)
         notes = read_lock(path).servers["notes"]
         tool = {**TOOLS[0], "inputSchema": {"type": "object", "$ref": "http://127.0.0.1:9/x.json"}}
-        items = {**notes.items, "tools": {**notes.of("tools"), "read_note": Pin(tool)}}
+        items: dict[Kind, Any] = {**notes.items, "tools": {**notes.of("tools"), "read_note": Pin(tool)}}
         write_lock(path, Lock({"notes": ServerLock(items, notes.instructions)}))
 
     with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, before=poison) as sidecar:

@@ -145,7 +145,7 @@ def broken(tmp_path_factory, module_database, rug) -> Iterator[Guarded]:
     others = {name: dict(section) for name in servers}
     others["away"]["endpoint"] = "http://127.0.0.1:9/mcp"
     root = tmp_path_factory.mktemp("broken")
-    lock = {"lock_others": servers[:-1]}
+    lock: dict[str, Any] = {"lock_others": servers[:-1]}
     with guarded(root, module_database.dsn("postern_proxy"), rug, others=others, hooks=hooks, **lock) as sidecar:
         yield sidecar
 

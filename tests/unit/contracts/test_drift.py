@@ -20,7 +20,8 @@ def tool(name: str, description: str, **properties: Any) -> dict[str, Any]:
 
 
 def catalogue(tools: Tools, instructions: str | None = "Be kind", **kinds: Tools) -> Catalogue:
-    return Catalogue({"tools": tools, **kinds}, instructions)
+    items: dict[Any, Tools] = {"tools": tools, **kinds}
+    return Catalogue(items, instructions)
 
 
 @pytest.fixture

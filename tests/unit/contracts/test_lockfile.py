@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from registry.contracts.catalogue import Catalogue
 from registry.contracts.drift import compare
-from registry.contracts.lockfile import LockError, lock_path, read_lock, render_lock, write_lock
 from registry.contracts.locked import Lock, ServerLock
+from registry.contracts.lockfile import LockError, lock_path, read_lock, render_lock, write_lock
 
 TOOL = {
     "name": "add",
@@ -43,7 +43,7 @@ def test_file_reads_well() -> None:
         "          description: |-\n            Add a note.\n\n            Args:\n                text: what it says\n"
         in text
     )
-    assert 'default: "no"' in text or "default: no" in text
+    assert "default: 'no'" in text
     assert text.startswith("# ")
     assert "sha256:" in text
 
@@ -87,7 +87,7 @@ def test_edit_by_hand_is_found_and_named(tmp_path, was, becomes, said) -> None:
     text = render_lock(lock_of(TOOL, instructions="Be kind"))
     assert was in text
     path.write_text(text.replace(was, becomes, 1), encoding="utf-8")
-    with pytest.raises(LockError, match="(?s).*") as refused:
+    with pytest.raises(LockError) as refused:
         read_lock(path)
     assert said in str(refused.value)
     assert "postern.lock.yaml" in str(refused.value)

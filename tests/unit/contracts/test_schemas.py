@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from registry.contracts.cost import MAX_DEPTH
 from registry.contracts.schemas import SchemaError, compile_schema
 
-O: dict[str, Any] = {"type": "object"}
+OBJECT: dict[str, Any] = {"type": "object"}
 
 
 def doubling(levels: int) -> dict[str, Any]:
     """Return definitions of which each asks the next one twice."""
     twice = {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(levels)}
-    return {**O, "$defs": {**twice, f"d{levels}": {"type": "string"}}, "properties": {"x": {"$ref": "#/$defs/d0"}}}
+    return {**OBJECT, "$defs": {**twice, f"d{levels}": {"type": "string"}}, "properties": {"x": {"$ref": "#/$defs/d0"}}}
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -32,30 +32,30 @@ REFUSED = [
     ("a boolean", True, "must be an object"),
     ("not about an object", {"type": "string"}, '"type": "object"'),
     ("no type", {}, '"type": "object"'),
-    ("unknown type", {**O, "properties": {"a": {"type": "wat"}}}, "/properties/a/type"),
-    ("unknown dialect", {**O, "$schema": "https://example.com/dialect"}, "dialect"),
-    ("network", {**O, "properties": {"a": {"$ref": "http://127.0.0.1:9/x"}}}, "references into the schema itself"),
-    ("file", {**O, "allOf": [{"$ref": "file:///etc/passwd"}]}, "references into the schema itself"),
-    ("relative file", {**O, "allOf": [{"$ref": "other.json"}]}, "references into the schema itself"),
-    ("dynamic network", {**O, "allOf": [{"$dynamicRef": "http://127.0.0.1:9/x"}]}, "references into the schema itself"),
-    ("dangling", {**O, "allOf": [{"$ref": "#/$defs/none"}]}, "which is not there"),
-    ("dangling anchor", {**O, "allOf": [{"$ref": "#none"}]}, "which is not there"),
-    ("refers to itself", {**O, "$ref": "#"}, "refers to itself"),
-    ("refers in a ring", {**O, "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"not": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"}, "refers to itself"),
+    ("unknown type", {**OBJECT, "properties": {"a": {"type": "wat"}}}, "/properties/a/type"),
+    ("unknown dialect", {**OBJECT, "$schema": "https://example.com/dialect"}, "dialect"),
+    ("network", {**OBJECT, "properties": {"a": {"$ref": "http://127.0.0.1:9/x"}}}, "references into the schema itself"),
+    ("file", {**OBJECT, "allOf": [{"$ref": "file:///etc/passwd"}]}, "references into the schema itself"),
+    ("relative file", {**OBJECT, "allOf": [{"$ref": "other.json"}]}, "references into the schema itself"),
+    ("dynamic network", {**OBJECT, "allOf": [{"$dynamicRef": "http://127.0.0.1:9/x"}]}, "references into the schema itself"),
+    ("dangling", {**OBJECT, "allOf": [{"$ref": "#/$defs/none"}]}, "which is not there"),
+    ("dangling anchor", {**OBJECT, "allOf": [{"$ref": "#none"}]}, "which is not there"),
+    ("refers to itself", {**OBJECT, "$ref": "#"}, "refers to itself"),
+    ("refers in a ring", {**OBJECT, "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"not": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"}, "refers to itself"),
     ("explodes", doubling(30), "looks"),
     ("explodes at its top", {**doubling(30), "$ref": "#/$defs/d0"}, "looks"),
     ("nests too deep", nested(500), "levels deep"),
-    ("too large", {**O, "description": "x" * 300_000}, "bytes"),
-    ("inner id", {**O, "$defs": {"a": {"$id": "https://example.com/a"}}, "$ref": "#/$defs/a"}, "`$id`"),
-    ("pattern explodes", {**O, "properties": {"a": {"pattern": "(a{1000}){1000}"}}}, "regex"),
-    ("not finite", {**O, "properties": {"a": {"const": float("inf")}}}, "inf"),
+    ("too large", {**OBJECT, "description": "x" * 300_000}, "bytes"),
+    ("inner id", {**OBJECT, "$defs": {"a": {"$id": "https://example.com/a"}}, "$ref": "#/$defs/a"}, "`$id`"),
+    ("pattern explodes", {**OBJECT, "properties": {"a": {"pattern": "(a{1000}){1000}"}}}, "regex"),
+    ("not finite", {**OBJECT, "properties": {"a": {"const": float("inf")}}}, "inf"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("schema", "said"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
 def test_schema_that_cannot_be_trusted_is_refused_quickly(schema, said) -> None:
     began = time.monotonic()
-    with pytest.raises(SchemaError, match="(?s).*") as refused:
+    with pytest.raises(SchemaError) as refused:
         compile_schema(schema, "input")
     assert said in str(refused.value)
     assert time.monotonic() - began < 2
@@ -63,7 +63,7 @@ def test_schema_that_cannot_be_trusted_is_refused_quickly(schema, said) -> None:
 
 def test_input_is_told_with_its_place_and_without_its_value() -> None:
     schema = {
-        **O,
+        **OBJECT,
         "properties": {"a/b": {"type": "array", "items": {"type": "integer"}}},
         "additionalProperties": False,
     }
@@ -86,7 +86,7 @@ def test_output_schema_may_be_of_any_type() -> None:
 def test_older_dialects_are_understood(dialect) -> None:
     checker = compile_schema(
         {
-            **O,
+            **OBJECT,
             "$schema": dialect,
             "definitions": {"a": {"type": "null"}},
             "properties": {"a": {"$ref": "#/definitions/a"}},
@@ -98,7 +98,7 @@ def test_older_dialects_are_understood(dialect) -> None:
 
 
 def test_patterns_run_in_linear_time() -> None:
-    checker = compile_schema({**O, "properties": {"a": {"pattern": "^(a+)+$"}}}, "input")
+    checker = compile_schema({**OBJECT, "properties": {"a": {"pattern": "^(a+)+$"}}}, "input")
     assert not checker.backtracks
     began = time.monotonic()
     assert checker.fault({"a": "a" * 100_000 + "!"}) is not None
@@ -106,7 +106,7 @@ def test_patterns_run_in_linear_time() -> None:
 
 
 def test_pattern_that_looks_around_has_a_step_limit() -> None:
-    checker = compile_schema({**O, "properties": {"a": {"pattern": r"(?=a)^(a|a)+\1b$"}}}, "input")
+    checker = compile_schema({**OBJECT, "properties": {"a": {"pattern": r"(?=a)^(a|a)+\1b$"}}}, "input")
     assert checker.backtracks
     began = time.monotonic()
     assert checker.fault({"a": "a" * 5000 + "!"}) is not None
@@ -118,7 +118,7 @@ def test_recursive_schema_is_fine() -> None:
         "type": "object",
         "properties": {"left": {"$ref": "#/$defs/n"}, "right": {"$ref": "#/$defs/n"}, "v": {"type": "integer"}},
     }
-    checker = compile_schema({**O, "$defs": {"n": node}, "properties": {"root": {"$ref": "#/$defs/n"}}}, "input")
+    checker = compile_schema({**OBJECT, "$defs": {"n": node}, "properties": {"root": {"$ref": "#/$defs/n"}}}, "input")
     assert checker.fault({"root": {"left": {"right": {"v": 1}}}}) is None
     assert checker.fault({"root": {"left": {"right": {"v": "1"}}}}) is not None
 
@@ -130,7 +130,7 @@ def test_recursive_union_is_checked_as_deep_as_is_affordable() -> None:
         for each in "abcde"
     ]  # fmt: skip
     checker = compile_schema(
-        {**O, "$defs": {"n": {"anyOf": kinds}}, "properties": {"root": {"$ref": "#/$defs/n"}}}, "input"
+        {**OBJECT, "$defs": {"n": {"anyOf": kinds}}, "properties": {"root": {"$ref": "#/$defs/n"}}}, "input"
     )
     assert checker.max_depth is not None
     assert 4 < checker.max_depth < MAX_DEPTH
@@ -144,7 +144,7 @@ def test_recursive_union_is_checked_as_deep_as_is_affordable() -> None:
 
 
 def test_value_that_nests_beyond_all_reason_is_no_value_of_a_recursive_schema() -> None:
-    checker = compile_schema({**O, "properties": {"a": {"$ref": "#"}}}, "input")
+    checker = compile_schema({**OBJECT, "properties": {"a": {"$ref": "#"}}}, "input")
     deep: dict[str, Any] = {}
     for _ in range(5_000):
         deep = {"a": deep}

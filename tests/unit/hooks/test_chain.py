@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.hooks.api import Caller, HookEvent
+from proxy.hooks.api import Caller, EventName, HookEvent
 from proxy.hooks.chain import Step, run_after, run_before
 from proxy.hooks.errors import HookConfigError
 from proxy.hooks.python_hook import THREADS, load_hook
@@ -16,14 +16,21 @@ from registry.contracts.canonical import digest
 BASE = Path(__file__).parent
 
 
-def step(name: str, event="PreToolUse", timeout_s: float = 5.0, **more: Any) -> Step:
+def step(name: str, event: EventName = "PreToolUse", timeout_s: float = 5.0, **more: Any) -> Step:
     run = load_hook(name, f"tests.fakes.hooks:{name}", BASE, more.pop("settings", {}))
     return Step(name, event, run, timeout_s, **more)
 
 
 def event(**more: Any) -> HookEvent:
-    given = {"event": "PreToolUse", "server": "notes", "tool": "read", "arguments": {"id": 3}, "caller": Caller("ada")}
-    return HookEvent(**{**given, "execution_id": "x", **more})
+    given: dict[str, Any] = {
+        "event": "PreToolUse",
+        "server": "notes",
+        "tool": "read",
+        "arguments": {"id": 3},
+        "caller": Caller("ada"),
+    }
+    whole: dict[str, Any] = {**given, "execution_id": "x", **more}
+    return HookEvent(**whole)
 
 
 def after(**more: Any) -> HookEvent:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.hooks.api import Caller, HookEvent, Refuse, Replace, Rewrite
+from proxy.hooks.api import Caller, EventName, HookEvent, Refuse, Replace, Rewrite
 from proxy.hooks.rate import Rate
 from proxy.hooks.secrets import Secrets
 
@@ -10,7 +10,7 @@ AWS = "AKIAIOSFODNN7EXAMPLE"
 GITHUB = "ghp_" + "a1B2" * 9
 
 
-def event(name="PreToolUse", arguments=None, result=None, tool="send", subject="ada") -> HookEvent:
+def event(name: EventName = "PreToolUse", arguments=None, result=None, tool="send", subject="ada") -> HookEvent:
     return HookEvent(name, "notes", tool, arguments or {}, Caller(subject), "x", {}, result)
 
 

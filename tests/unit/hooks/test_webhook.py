@@ -34,6 +34,7 @@ class Endpoint(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: Any
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Stay silent."""
@@ -73,9 +74,8 @@ def event() -> HookEvent:
 
 
 def hook(endpoint: Endpoint, client: HookClient, **more: Any) -> Webhook:
-    return Webhook(
-        "mine", endpoint.url, KEY, **{"max_bytes": 10_000, "client": client, "clock": lambda: 1_700_000_000, **more}
-    )
+    given: dict[str, Any] = {"max_bytes": 10_000, "client": client, "clock": lambda: 1_700_000_000, **more}
+    return Webhook("mine", endpoint.url, KEY, **given)
 
 
 async def test_event_is_signed_as_standard_webhooks_say(endpoint, client) -> None:
