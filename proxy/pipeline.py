@@ -20,7 +20,7 @@ from proxy.executor import Executor
 from proxy.routes import Route
 from proxy.sessions import Sessions
 from proxy.sessions_binding import bind_session, expect_answer
-from proxy.wire.era import Era, classify
+from proxy.wire.era import Era, classify, without_removed
 from proxy.wire.headers import check_headers
 from proxy.wire.jsonrpc import WireFault, parse_envelope
 
@@ -141,8 +141,10 @@ def _understand(call: Call) -> Refusal | None:
     if call.http_method != "POST" and call.era is Era.MODERN:
         reason = "the 2026-07-28 protocol knows POST only"
         return Refusal("wire.method", 405, errors.INVALID_REQUEST, reason, ((b"allow", b"POST"),))
-    if call.envelope is not None and (fault := check_headers(call.headers, call.envelope, call.era)):
-        return _refusal_of(fault)
+    if call.envelope is not None:
+        call.envelope = without_removed(call.envelope, call.era)
+        if fault := check_headers(call.headers, call.envelope, call.era):
+            return _refusal_of(fault)
     return None
 
 

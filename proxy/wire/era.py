@@ -58,6 +58,17 @@ def classify(
     return fault or Classification(Era.MODERN, version)
 
 
+def without_removed(envelope: Envelope, era: Era) -> Envelope:
+    """Return the message without what the modern protocol has removed and tells receivers to ignore: `params.task`.
+
+    Nobody behind us can then take it for a wish that was never authorized.
+    """
+    params = envelope.params
+    if era is Era.LEGACY or params is None or envelope.method != "tools/call" or "task" not in params:
+        return envelope
+    return envelope.with_params({name: value for name, value in params.items() if name != "task"})
+
+
 def _legacy(version: str | None, envelope: Envelope | None) -> Classification | WireFault:
     if envelope is not None and VERSION_KEY in _meta(envelope):
         found = "is missing" if version is None else "names another"

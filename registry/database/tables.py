@@ -142,7 +142,10 @@ async def _difference(lent: Connection, table: int, declared: Mapping[str, str])
 async def _is_type(lent: Connection, declared: str, found: int, modifier: str) -> bool:
     """Whether a declared type is the column's; a length or precision counts where it is declared."""
     wanted = _MODIFIER.search(declared)
-    row = await lent.fetchrow(_SQL["type"], _MODIFIER.sub("", declared), timeout=CHECK_S)
+    try:
+        row = await lent.fetchrow(_SQL["type"], _MODIFIER.sub("", declared), timeout=CHECK_S)
+    except asyncpg.PostgresSyntaxError:
+        return False
     if row is None or row["type"] != found:
         return False
     return wanted is None or wanted.group().replace(" ", "") == modifier.replace(" ", "")

@@ -1,12 +1,13 @@
 """What processes have used, as /proc tells: processor time and memory."""
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc")
+_GONE = (FileNotFoundError, ProcessLookupError)
 
 
 def tree(roots: Iterable[int]) -> list[int]:
@@ -26,15 +27,13 @@ def cpu_s(pids: Iterable[int]) -> float:
     return sum(_ticks(pid) for pid in pids) * TICK_S
 
 
-def resident_bytes(pids: Iterable[int]) -> int:
-    """Return the memory in use, without what several of them share (shared buffers count once, with their files)."""
+def memory_bytes(pids: Iterable[int]) -> int:
+    """Return the memory in use; what several processes share counts in parts (PSS), so that a sum is true."""
     total = 0
     for pid in pids:
-        try:
-            _size, resident, shared, *_ = (_PROC / str(pid) / "statm").read_text().split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        total += (int(resident) - int(shared)) * _PAGE
+        with contextlib.suppress(*_GONE):
+            lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
     return total
 
 
@@ -54,5 +53,5 @@ def _stat(pid: int) -> list[str] | None:
     """Return the fields after the command's name; None for a process that is gone."""
     try:
         return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except _GONE:
         return None
