@@ -125,9 +125,10 @@ def target(sidecar: Sidecar, name: str) -> Target:
 
 
 def keep_log(sidecar: Sidecar, file: Path) -> None:
-    """Keep what the proxy wrote; its directory goes."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(sidecar.log("proxy"), encoding="utf-8")
+    """Keep what the proxy wrote, if it came to that; its directory goes."""
+    if (sidecar.state / "logs" / "proxy.log").exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(sidecar.log("proxy"), encoding="utf-8")
 
 
 def everything_declared(hidden: str | None = None) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_server_that_is_gone_is_told_and_dropped_with_approval(fleet, rug) -> No
     assert "notes: pinned, but no longer declared" in told.stdout
     assert told.returncode == 1
     fleet.lock("--approve")
-    assert "notes:" not in fleet.file.with_name("postern.lock.yaml").read_text(encoding="utf-8")
+    assert "\n  notes:\n" not in fleet.file.with_name("postern.lock.yaml").read_text(encoding="utf-8")
 
 
 def test_server_that_does_not_run_cannot_be_locked(fleet) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.era import CAPABILITIES_KEY, VERSION_KEY, Classification, Era, classify
+from proxy.wire.era import CAPABILITIES_KEY, VERSION_KEY, Classification, Era, classify, without_removed
 from proxy.wire.fault import WireFault
 from proxy.wire.jsonrpc import Envelope, encode, parse_envelope
 
@@ -129,3 +129,22 @@ def test_nothing_makes_it_raise_and_eras_never_mix(header: bytes, meta: dict[str
 
     if isinstance(found, Classification) and found.era is Era.LEGACY:
         assert VERSION_KEY not in meta
+
+
+def test_a_modern_call_loses_the_task_that_its_protocol_has_removed_and_nothing_else():
+    asked = message(method="tools/call", params={"name": "greet", "arguments": {"task": 1}, "task": {"ttl": 1}})
+    passed = without_removed(asked, Era.MODERN)
+    assert passed.params == {"name": "greet", "arguments": {"task": 1}}
+    assert json.loads(passed.encoded())["params"] == passed.params
+    assert asked.params is not None
+    assert "task" in asked.params
+
+
+def test_a_legacy_call_keeps_its_task_so_that_it_is_seen_and_refused():
+    asked = message(method="tools/call", params={"name": "greet", "task": {"ttl": 1}})
+    assert without_removed(asked, Era.LEGACY) is asked
+
+
+def test_a_modern_message_without_one_stays_what_it_is():
+    for asked in (message(), message(method="tasks/get", params={"taskId": "1", "task": {}})):
+        assert without_removed(asked, Era.MODERN) is asked
