@@ -1,4 +1,4 @@
-"""From an ASGI scope to the pipeline or to the few addresses that are not MCP servers."""
+"""From a request to the pipeline, or to the few addresses that are not MCP servers."""
 
 import re
 
@@ -9,14 +9,15 @@ from starlette.routing import Route
 
 from proxy import admin
 from proxy.auth.metadata import WELL_KNOWN, metadata_response
-from proxy.exchange import Receive, Scope, Send
+from proxy.edge import HttpExchange
+from proxy.edge.asgi import serve_asgi
 from proxy.runtime import Runtime
 
 _MCP_PATH = re.compile(r"/[^/]+/mcp(/.*)?", re.DOTALL)
 
 
 class App:
-    """The ASGI application. MCP addresses bypass Starlette's routing, which costs as much as the audit row."""
+    """Answers every request. MCP addresses bypass Starlette, whose routing costs as much as the audit row."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -31,12 +32,12 @@ class App:
         )
         self._starlette.router.redirect_slashes = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, exchange: HttpExchange) -> None:
         """Answer one HTTP request."""
-        if scope["type"] == "http" and _MCP_PATH.fullmatch(scope["path"]) is not None:
-            await self._runtime.pipeline.handle(self._runtime.make_exchange(scope, receive, send))
+        if _MCP_PATH.fullmatch(exchange.path) is not None:
+            await self._runtime.pipeline.handle(exchange)
         else:
-            await self._starlette(scope, receive, send)
+            await serve_asgi(self._starlette, exchange)
 
     async def _healthz(self, _request: Request) -> Response:
         return JSONResponse({"status": "alive"})

@@ -49,7 +49,6 @@ class ClientStream:
         self._route = route
         self._is_intended = is_intended
         self._headers: Sequence[Header] = ()
-        self._origin = _origin_of(call)
         self.status = 200
         self.events = 0
         self.is_open = False
@@ -101,7 +100,8 @@ class ClientStream:
 
     async def give_up(self, refusal: Refusal | None) -> None:
         """Close the open stream before its answer, with an error for the request where one is due."""
-        rpc_id = self._origin.rpc_id if self._origin is not None else self._call.rpc_id
+        origin = _origin_of(self._call)
+        rpc_id = origin.rpc_id if origin is not None else self._call.rpc_id
         if refusal is not None and rpc_id is not None:
             message = encode(refusal_message(refusal, rpc_id, self._call.execution_id))
             await self._exchange.write(encode_event(message.decode()))
@@ -125,7 +125,7 @@ class ClientStream:
         session = self._call.session
         if session is None:
             return None
-        position = Position(upstream_id, session.generation, self._origin)
+        position = Position(upstream_id, session.generation, _origin_of(self._call))
         sealed = seal(position, session.event_key)
         if sealed is not None:
             self.position, self.is_resumable = position, True
@@ -154,7 +154,8 @@ class ClientStream:
         """An answer to an earlier request arrives on this stream: it has a row of its own before it is released."""
         late = self._call.late(self._request_of(message))
         judged = await judge_answer(self._route, late, message, event.data.encode(), 200)
-        earlier = f"request {self._origin.execution}" if late.envelope and self._origin else "no request in particular"
+        origin = _origin_of(self._call) if late.envelope is not None else None
+        earlier = f"request {origin.execution}" if origin is not None else "no request in particular"
         reason = f"answer to {earlier}, delivered on a resumed stream"
         verdict = judged.verdict
         outcome = late.outcome(
@@ -167,8 +168,9 @@ class ClientStream:
     def _request_of(self, message: dict[str, object]) -> Envelope | None:
         """Return the request that a late message answers; None for an error that names none. Others do not pass."""
         if self._call.http_method == "GET":
-            if self._origin is not None and is_answer_to(message, self._origin.rpc_id):
-                return self._origin.envelope()
+            origin = _origin_of(self._call)
+            if origin is not None and is_answer_to(message, origin.rpc_id):
+                return origin.envelope()
             if is_answer_to(message, None):
                 return None
         raise BrokenAnswerError("the server sent an answer that this stream was not opened for")

@@ -122,10 +122,10 @@ class Contracts:
             same.add(name)
 
     def _compare_page(
-        self, kind: Kind, found: Mapping[str, Definition], same: Iterable[str], *, is_whole: bool
+        self, kind: Kind, found: Mapping[str, Definition], same: set[str], *, is_whole: bool
     ) -> tuple[Drift, ...]:
         pins = self._lock.of(kind)
-        if not found and not is_whole:
+        if not found and (not is_whole or pins.keys() <= same):
             return ()
         return compare_items(kind, pins, {**{name: pins[name].definition for name in same}, **found}, is_whole=is_whole)
 

@@ -1,7 +1,6 @@
 """What is said to the server for one request, and what it says back, over lost sessions and restarts of the server."""
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from time import perf_counter_ns
 from typing import Protocol
 
@@ -76,7 +75,7 @@ class Conversation:
         self._office = office
         self._route = route
         self._stream = stream
-        self._answers = AsyncExitStack()
+        self._response: UpstreamResponse | None = None
         self._sent_ns = 0
 
     async def run(self) -> Reply:
@@ -85,7 +84,9 @@ class Conversation:
 
     async def aclose(self) -> None:
         """Let the server's connection go: back to the pool where its answer is whole, else closed."""
-        await self._answers.aclose()
+        if self._response is not None:
+            await self._response.aclose()
+            self._response = None
 
     def upstream_us(self) -> int | None:
         """How long the server has had the request so far; None before it was handed over."""
@@ -101,7 +102,7 @@ class Conversation:
                 if reply.status != 409 or not await patience.waits_for_old_connection(self.call.resumed):
                     return reply
             except UpstreamError as error:
-                await self._answers.aclose()
+                await self.aclose()
                 await patience.wait(error, is_open=self._stream.is_open)
 
     async def _take_over(self) -> None:
@@ -109,8 +110,9 @@ class Conversation:
         resumed, session = self.call.resumed, self.call.session
         if resumed is None or resumed.origin is None or session is None:
             return
-        if not await self._office.live.hand_over(resumed.origin.execution):
-            await self._office.sessions.let_go(session, resumed.origin.execution)
+        execution, by = resumed.origin.execution, self.call.execution_id
+        if not await self._office.live.hand_over(session.id, execution, by):
+            await self._office.sessions.let_go(session, execution, by)
 
     async def _converse(self) -> Reply:
         """Send and read; once more where the server had lost the session and has it again."""
@@ -139,10 +141,10 @@ class Conversation:
         call = self.call
         body = call.envelope.encoded() if call.envelope is not None else b""
         limits = self._route.stream_limits if call.is_long_lived else None
-        response = await self._office.upstream(call).send(
+        await self.aclose()
+        response = self._response = await self._office.upstream(call).send(
             call.http_method.encode(), self._outgoing(), body, limits=limits
         )
-        await self._answers.enter_async_context(response)
         if content_type(response) == EVENT_STREAM and response.status < 300:
             return await self._relay(response)
         return await self._read(response)

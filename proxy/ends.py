@@ -61,6 +61,7 @@ STREAM_MOVED = silent(
     "the stream ended before the answer, which the client may fetch by resuming it; "
     "an answer that is fetched has a row of its own (stream.late_answer)",
 )
+STREAM_TAKEN_OVER = silent(Status.SUCCESS, "stream.moved", "the client opened the stream again")
 STREAM_LEFT = silent(Status.SUCCESS, "client.left", "the client closed the stream", 499)
 CLIENT_LEFT = silent(Status.CANCELLED, "client.left", "the client left before the answer", 499)
 CLIENT_CANCELLED = silent(

@@ -90,9 +90,10 @@ class Execution:
 
     def stop(self, end: End) -> None:
         """End the conversation now, and the request with it."""
-        self._stopped = self._stopped or end
-        if self._deadline is not None:
-            self._deadline.reschedule(asyncio.get_running_loop().time())
+        if self._stopped is not None or self._deadline is None or self._deadline.expired():
+            return
+        self._stopped = end
+        self._deadline.reschedule(asyncio.get_running_loop().time())
 
     async def _converse(self) -> Reply | End:
         """Talk to the server within the limits of the request; a client that leaves ends what its leaving cancels."""

@@ -25,6 +25,8 @@ from registry.database.driver import Pool
 from registry.models import Fleet, Hook, Server
 from registry.secrets import SecretReader
 
+_NEVER: tuple[int, ...] = (0, 0, 0)
+
 
 class GuardError(SettingsError, ValueError):
     """Lock and registry do not fit: nothing starts, and a reload is refused."""
@@ -46,7 +48,7 @@ class Guards:
         self._secrets = secrets
         self._pool, self._instance = pool, instance
         self._client = HookClient()
-        self._lock = Lock()
+        self._lock, self._read_at = Lock(), _NEVER
         self._steps: list[tuple[Hook, Step]] = []
         self._made: dict[str, Guard] = {}
         self._watches: dict[str, ContractWatch] = {}
@@ -54,12 +56,14 @@ class Guards:
 
     def read(self, fleet: Fleet) -> None:
         """Read lock and hooks for a fleet; raise `GuardError` or `HookConfigError`, and nothing has changed."""
+        path = lock_path(self._registry)
         try:
-            lock = read_lock(lock_path(self._registry))
+            stamp = _stamp(path)
+            lock = self._lock if stamp == self._read_at else read_lock(path)
         except LockError as error:
             raise GuardError(str(error)) from error
         self._steps = [(hook, self._step(hook)) for hook in fleet.hooks]
-        self._lock, self._made = lock, {}
+        self._lock, self._read_at, self._made = lock, stamp, {}
 
     def make(self, server: Server) -> Guard:
         """Return a server's guard."""
@@ -104,6 +108,15 @@ class Guards:
         else:
             raise HookConfigError(f"hook {hook.name}: a webhook needs a `secret`, with which its events are signed")
         return Step(hook.name, hook.event, run, hook.timeout_s, hook.tools, hook.required, hook.settings)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file does: a lock that was not touched is not read again."""
+    try:
+        found = path.stat()
+    except OSError:
+        return _NEVER
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def _look(server: Server, office: Office) -> Look:

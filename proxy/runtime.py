@@ -22,8 +22,8 @@ from proxy.authorize import Policy
 from proxy.availability import CHANNEL as SERVICES_CHANNEL
 from proxy.availability import ServiceBoard
 from proxy.door import Door
+from proxy.edge import HttpExchange
 from proxy.ends import DRAINING
-from proxy.exchange import AsgiExchange, Receive, Scope, Send
 from proxy.executor import Executor
 from proxy.guards import Guards
 from proxy.notifications import listen
@@ -44,7 +44,10 @@ _log = logging.getLogger("postern.runtime")
 
 
 class Runtime:
-    """What a worker needs to answer requests. Use `async with Runtime.opened(settings, fleet)`."""
+    """What a worker needs to answer requests. Use `async with Runtime(settings, fleet, secrets)`."""
+
+    exchange_type: type[HttpExchange] = HttpExchange
+    """What every request becomes; a subclass may put something in between."""
 
     def __init__(self, settings: Settings, fleet: Fleet, secrets: SecretReader) -> None:
         self.settings = settings
@@ -114,10 +117,6 @@ class Runtime:
     def make_executor(self) -> Executor:
         """The one executor of this worker; a subclass may put something between it and its collaborators."""
         return Executor(self.audit, self.roads, self.sessions, self.fleet.audit)
-
-    def make_exchange(self, scope: Scope, receive: Receive, send: Send) -> AsgiExchange:
-        """The exchange of one request."""
-        return AsgiExchange(scope, receive, send)
 
     def apply(self, fleet: Fleet) -> list[str]:
         """Run under a new fleet from now on; return the names of the servers whose section changed.

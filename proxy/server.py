@@ -8,24 +8,29 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
 import click
-import uvicorn
 import uvloop
 
 from proxy.app import App
 from proxy.audit.errors import AuditError
+from proxy.edge import Listener
 from proxy.logs import configure_logging
 from proxy.reloading import RegistryFindingsError, StartError, load_fleet, reload_on_signal
 from proxy.runtime import Runtime
 from proxy.settings import Settings, SettingsError
+from proxy.workers import Worker, run_workers
 from registry.database.errors import DatabaseError
+from registry.models import Fleet
 from registry.secrets import SecretError, SecretReader
 
 _BACKLOG = 2048
-_KEEPALIVE_S = 75
 _RECORD_S = 5.0
+# A call makes some hundred objects and no cycles: with Python's own threshold of 700 a tenth of its cost is collecting.
+_GC_THRESHOLDS = (50_000, 20, 50)
 # Accepted sockets inherit these: a client that vanished without a word frees its streams after two minutes.
 _DEAD_PEERS = (
     ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
@@ -37,19 +42,13 @@ _DEAD_PEERS = (
 _log = logging.getLogger("postern.server")
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling: draining is ours."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket. IPPROTO_TCP is named because uvicorn sets TCP_NODELAY only then (44 ms a request)."""
+def bind(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
+    """Return a listening socket; several workers share a port. With IPPROTO_TCP the loop sets TCP_NODELAY (44 ms)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if is_shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     for option, value in _DEAD_PEERS:
         listener.setsockopt(*option, value)
     try:
@@ -64,50 +63,44 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(settings: Settings, only: str | None, runtime_type: type[Runtime]) -> None:
+async def serve(
+    settings: Settings, fleet: Fleet, only: str | None, runtime_type: type[Runtime], worker: Worker | None = None
+) -> None:
     """Answer requests until SIGTERM or SIGINT, then drain. SIGHUP reads the registry again."""
-    fleet = load_fleet(settings.registry, only)
     secrets = SecretReader(settings.registry.parent, os.environ)
-    listener = bind(fleet.proxy.host, fleet.proxy.port)
-    with contextlib.closing(listener):
+    listening = bind(fleet.proxy.host, fleet.proxy.port, is_shared=worker is not None)
+    with contextlib.closing(listening):
         async with runtime_type(settings, fleet, secrets) as runtime:
-            server = _Server(_uvicorn_config(App(runtime), fleet.proxy.drain_s))
-            _drain_on_signals(server, runtime)
+            listener = Listener(App(runtime), runtime.exchange_type)
+            stopped = _drain_on_signals(listener, runtime, worker)
             reloading = reload_on_signal(runtime, only)
             gc.collect()
             gc.freeze()
+            gc.set_threshold(*_GC_THRESHOLDS)
             _log.info("listening on %s:%d", fleet.proxy.host, fleet.proxy.port)
-            await server.serve(sockets=[listener])
+            await listener.start(listening)
+            await stopped.wait()
+            await listener.close(runtime.fleet.proxy.drain_s)
             reloading.cancel()
             await _until_recorded(runtime)
 
 
-def _uvicorn_config(app: App, drain_s: float) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,  # pyright: ignore[reportArgumentType] -- uvicorn types scopes as TypedDicts, the seam is a plain mapping
-        http="httptools",
-        loop="uvloop",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=_KEEPALIVE_S,
-        timeout_graceful_shutdown=max(1, round(drain_s)),
-    )
+def _drain_on_signals(listener: Listener, runtime: Runtime, worker: Worker | None) -> asyncio.Event:
+    """Return what is set by the first signal, or by the end of whoever started this worker; the second one hurries."""
+    stopped = asyncio.Event()
 
-
-def _drain_on_signals(server: uvicorn.Server, runtime: Runtime) -> None:
     def drain() -> None:
-        server.force_exit = runtime.draining
+        if runtime.draining:
+            listener.cancel()
         runtime.drain()
-        server.should_exit = True
+        stopped.set()
 
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, drain)
+        loop.add_signal_handler(number, drain)
+    if worker is not None:
+        worker.on_orphaned(loop, drain)
+    return stopped
 
 
 async def _until_recorded(runtime: Runtime) -> None:
@@ -127,14 +120,35 @@ def command(only: str | None) -> None:
 
 def run(only: str | None, runtime_type: type[Runtime]) -> None:
     """Serve until told to stop; exit 3 with one sentence where that is not possible."""
+    sys.exit(_exit_code(partial(_run, only, runtime_type)))
+
+
+def _run(only: str | None, runtime_type: type[Runtime]) -> int:
+    settings = Settings.from_env(os.environ)
+    configure_logging(settings.log_level)
+    fleet = load_fleet(settings.registry, only)
+    if fleet.proxy.workers == 1:
+        return _serve_alone(serve(settings, fleet, only, runtime_type))
+
+    def work(worker: Worker) -> int:
+        return _serve_alone(serve(settings, load_fleet(settings.registry, only), only, runtime_type, worker))
+
+    return run_workers(fleet.proxy.workers, lambda worker: _exit_code(partial(work, worker)))
+
+
+def _serve_alone(serving: Coroutine[Any, Any, None]) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serving)
+    return 0
+
+
+def _exit_code(work: Callable[[], int]) -> int:
+    """Return the exit code of `work`; where it could not begin, say why."""
     try:
-        settings = Settings.from_env(os.environ)
-        configure_logging(settings.log_level)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, only, runtime_type))
+        return work()
     except RegistryFindingsError as error:
         click.echo(str(error), err=True)
-        sys.exit(1)
+        return 1
     except (SettingsError, StartError, SecretError, DatabaseError, AuditError) as error:
         click.echo(f"postern proxy: {error}", err=True)
-        sys.exit(3)
+        return 3

@@ -185,9 +185,9 @@ class Sessions:
 
     # --- other replicas, other workers
 
-    async def let_go(self, session: Session, execution: UUID) -> None:
-        """Tell whoever works on an execution that its stream has been resumed elsewhere."""
-        await self._run("let_go", session.id, str(execution))
+    async def let_go(self, session: Session, execution: UUID, by: UUID) -> None:
+        """Tell whoever works on an execution that its stream has been resumed by another one."""
+        await self._run("let_go", session.id, str(execution), str(by))
 
     def forget(self, session_id: str) -> None:
         """Look it up again the next time: it changed."""

@@ -72,7 +72,7 @@ select id from mcp_questions where session = $1 and id = $2;
 delete from mcp_questions where session = $1 and id = $2;
 
 -- name: let_go
-select pg_notify('postern_sessions', $1 || ' moved ' || $2);
+select pg_notify('postern_sessions', $1 || ' moved ' || $2 || ' ' || $3);
 
 -- name: expire_sessions
 with due as (

@@ -15,6 +15,7 @@ from registry.models import Server
 LONGEST_TICK_S = 5.0
 SHORTEST_TICK_S = 0.2
 STREAMS_TICK_S = 30.0
+SWEEP_TICK_S = 15.0
 KEPT_S = 86_400.0
 _BATCH = 200
 _DISCARDS_AT_ONCE = 8
@@ -40,14 +41,16 @@ class SessionKeeper:
         self._streams_due = 0.0
 
     def changed(self, payload: str) -> None:
-        """Take a notification: `SESSION STATUS`, or `SESSION moved EXECUTION`."""
-        session_id, _, what = payload.partition(" ")
-        if what.startswith("moved "):
-            with suppress(ValueError):
-                self._live.let_go(UUID(what.removeprefix("moved ")))
-            return
-        self._sessions.forget(session_id)
-        self._live.session_changed(session_id, what)
+        """Take a notification: `SESSION STATUS`, or `SESSION moved EXECUTION BY`."""
+        match payload.split(" "):
+            case [session_id, "moved", execution, by]:
+                with suppress(ValueError):
+                    self._live.let_go(session_id, UUID(execution), UUID(by))
+            case [session_id, status]:
+                self._sessions.forget(session_id)
+                self._live.session_changed(session_id, status)
+            case _:
+                _log.warning("a notification is not understood: %r", payload[:200])
 
     def missed_some(self) -> None:
         """Notifications may have been missed: look everything up again."""
@@ -57,8 +60,8 @@ class SessionKeeper:
     async def run(self) -> None:
         """Keep house until cancelled. Slow servers hold up the sweeping, never the writing of activity."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._forever(self.keep_current))
-            tasks.create_task(self._forever(self.sweep))
+            tasks.create_task(self._forever(self.keep_current, LONGEST_TICK_S))
+            tasks.create_task(self._forever(self.sweep, SWEEP_TICK_S))
 
     async def keep_current(self) -> None:
         """Write activity; an open stream counts as such. End the streams of sessions that turn out to be over."""
@@ -78,13 +81,13 @@ class SessionKeeper:
             await self._tell_servers(ended)
         await self._sessions.delete_ended(KEPT_S, _BATCH)
 
-    async def _forever(self, turn: Callable[[], Awaitable[None]]) -> None:
+    async def _forever(self, turn: Callable[[], Awaitable[None]], longest_s: float) -> None:
         while True:
             try:
                 await turn()
             except DATABASE_AWAY as error:
                 _log.warning("sessions cannot be kept up to date: %s", error)
-            await asyncio.sleep(self._tick_s(LONGEST_TICK_S))
+            await asyncio.sleep(self._tick_s(longest_s))
 
     def _tick_s(self, longest_s: float) -> float:
         """A quarter of the shortest idle timeout, within bounds."""

@@ -6,7 +6,7 @@ from typing import Protocol
 from uuid import UUID
 
 from proxy.call import Call
-from proxy.ends import CLIENT_CANCELLED, REVOKED, STREAM_MOVED, End, session_over
+from proxy.ends import CLIENT_CANCELLED, REVOKED, STREAM_MOVED, STREAM_TAKEN_OVER, End, session_over
 
 CANCEL_GRACE_S = 3.0
 _HANDOVER_S = 2.0
@@ -75,21 +75,28 @@ class Live:
             if answering.call.rpc_id == rpc_id and type(answering.call.rpc_id) is type(rpc_id):
                 asyncio.get_running_loop().call_later(CANCEL_GRACE_S, answering.stop, CLIENT_CANCELLED)
 
-    def let_go(self, execution: UUID) -> Answering | None:
-        """The stream of a request has been resumed: the server must see its old connection end."""
-        answering = self._executions.get(execution)
-        if answering is not None:
-            answering.stop(STREAM_MOVED)
-        return answering
+    def let_go(self, session_id: str, execution: UUID, by: UUID) -> list[Answering]:
+        """The stream of a request has been resumed by another one: end whoever else has a connection for it."""
+        there = [each for each in self._of(session_id) if each.call.execution_id != by]
+        holders = [each for each in there if _carries(each.call, execution)]
+        for answering in holders:
+            answering.stop(STREAM_MOVED if answering.call.execution_id == execution else STREAM_TAKEN_OVER)
+        return holders
 
-    async def hand_over(self, execution: UUID) -> bool:
-        """Let go and wait until the old connection is closed; False if the request is not answered here."""
-        answering = self.let_go(execution)
-        if answering is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_HANDOVER_S):
+    async def hand_over(self, session_id: str, execution: UUID, by: UUID) -> bool:
+        """Let go and wait until the old connections are closed; False if there are none here."""
+        holders = self.let_go(session_id, execution, by)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HANDOVER_S):
+                for answering in holders:
                     await answering.done.wait()
-        return answering is not None
+        return bool(holders)
 
     def _of(self, session_id: str) -> list[Answering]:
         return list(self._sessions.get(session_id, {}).values())
+
+
+def _carries(call: Call, execution: UUID) -> bool:
+    """Whether the answer to a request arrives on this stream: on its own, or on one that resumed it."""
+    origin = call.resumed.origin if call.resumed is not None else None
+    return call.execution_id == execution or (origin is not None and origin.execution == execution)

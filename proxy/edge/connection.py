@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         """Let the transport close; `connection_lost` follows."""
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
         self._is_deaf = self._is_ending = True
         for exchange in (self._current, self._arriving):
             if exchange is not None:

@@ -1,6 +1,7 @@
 """The one request that every target gets: a `tools/call` of about a kilobyte, in either era. Pure."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,5 +55,5 @@ def _headers(era: EraName, session: str | None) -> dict[str, str]:
     return headers if session is None else headers | {"mcp-session-id": session}
 
 
-def _encoded(message: dict[str, object]) -> bytes:
+def _encoded(message: Mapping[str, object]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode()

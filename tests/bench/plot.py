@@ -9,10 +9,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from tests.bench.stage import LABELS
+from tests.bench.stage import LABELS, Name
 
 WIDTH, ROW, GAP, LEFT, BAR = 900, 30, 46, 250, 470
-SHOWN = ("direct", "nginx", "njs", "unaudited", "postern", "forwarder")
+SHOWN: Sequence[Name] = ("direct", "nginx", "njs", "unaudited", "postern", "forwarder")
 COLOURS = {"postern": "#0f766e", "unaudited": "#5eaaa3", "second": "#d97706", "": "#94a3b8"}
 STYLE = "font-family:system-ui,'DejaVu Sans',sans-serif;font-size:14px;fill:#1e293b"
 
@@ -41,7 +41,7 @@ def svg_of(result: Mapping[str, Any]) -> str:
     """Return the picture: requests per second, and processor time per request, at 64 callers."""
     era = next(iter(result["figures"]))
     cells = result["figures"][era]
-    names = [name for name in SHOWN if name in cells]
+    names: list[Name] = [name for name in SHOWN if name in cells]
     rates = [_rate(name, cells[name]["64"]) for name in names]
     costs = [_cost(name, cells[name]["64"]) for name in names if name != "direct"]
     lines, y = _panel("Requests per second, 64 callers (p50 / p99)", rates, 34)
@@ -54,19 +54,19 @@ def svg_of(result: Mapping[str, Any]) -> str:
     )
 
 
-def _rate(name: str, found: Mapping[str, float]) -> Bar:
+def _rate(name: Name, found: Mapping[str, float]) -> Bar:
     text = f"{found['rps']:,.0f}   ({found['p50_us'] / 1000:.1f} / {found['p99_us'] / 1000:.1f} ms)"
     return Bar(_label(name), [(found["rps"], COLOURS.get(name, COLOURS[""]))], text)
 
 
-def _cost(name: str, found: Mapping[str, float]) -> Bar:
+def _cost(name: Name, found: Mapping[str, float]) -> Bar:
     parts = [(found["cpu_us"], COLOURS.get(name, COLOURS[""]))]
     if name == "postern":
         parts.append((found["postgres_us"], COLOURS["second"]))
     return Bar(_label(name), parts, " + ".join(f"{value:,.0f}" for value, _ in parts))
 
 
-def _label(name: str) -> str:
+def _label(name: Name) -> str:
     return LABELS[name].replace("*", "")
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.figures import Verdict
-from tests.bench.stage import LABELS
+from tests.bench.stage import LABELS, Name
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-ORDER = ("direct", "nginx", "njs", "forwarder", "unaudited", "postern", "sdk", "postern_sdk")
+ORDER: Sequence[Name] = ("direct", "nginx", "njs", "forwarder", "unaudited", "postern", "sdk", "postern_sdk")
 Cells = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
@@ -22,7 +22,7 @@ def table(cells: Cells, memory: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def _row(name: str, callers: str, found: Mapping[str, float], memory_mb: float | None) -> str:
+def _row(name: Name, callers: str, found: Mapping[str, float], memory_mb: float | None) -> str:
     postgres = f"{found['postgres_us']:.0f}" if name in {"postern", "postern_sdk"} else "–"
     return (
         f"| {LABELS[name]} | {callers} | {found['rps']:,.0f} | {found['p50_us'] / 1000:.2f} | {found['p99_us'] / 1000:.2f} "
@@ -43,25 +43,38 @@ def targets(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def section(result: Mapping[str, Any], plot: str) -> str:
     """Return what a document says about a result, marks included. `plot` is the address of the picture."""
-    machine, era = result["machine"], next(iter(result["figures"]))
+    era = next(iter(result["figures"]))
     lines = [
         BEGIN,
         f"![Requests per second and processor time per request]({plot})",
         "",
-        f"{result['date']}, `{result['command']}`: {result['rounds']} rounds of {result['seconds']} s a cell, medians; "
-        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}, "
-        f"PostgreSQL {machine['postgres']} with `synchronous_commit=on` and `fsync=on`; {result['placement']}. "
-        f"The same `tools/call` for every target, about 1 KB each way, protocol {era}.",
+        _setting(result),
         "",
         *table(result["figures"][era], result["memory_mb"]),
         "",
         *targets(result["targets"]),
         "",
-        f"Rows counted afterwards: {result['rows']['rows']:,} for {result['rows']['answers']:,} answers"
-        f" ({result['rows']['rows'] - result['rows']['answers']:,} calls were under way when the load was cut off).",
+        _counted(result["rows"]),
         END,
     ]
     return "\n".join(lines)
+
+
+def _setting(result: Mapping[str, Any]) -> str:
+    machine, era = result["machine"], next(iter(result["figures"]))
+    return (
+        f"{result['date']}, `{result['command']}`: medians of {result['rounds']} rounds of {result['seconds']} s a cell; "
+        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}, "
+        f"PostgreSQL {machine['postgres']} with `synchronous_commit=on` and `fsync=on`; {result['placement']}. "
+        f"The same `tools/call` for every target, about 1 KB each way, protocol {era}."
+    )
+
+
+def _counted(rows: Mapping[str, int]) -> str:
+    return (
+        f"Rows counted afterwards: {rows['rows']:,} for {rows['answers']:,} answers; "
+        f"{rows['rows'] - rows['answers']:,} calls were under way when the load was cut off."
+    )
 
 
 def update(document: Path, text: str) -> None:

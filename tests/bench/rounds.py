@@ -44,7 +44,8 @@ class Sample:
 
 def cells_of(eras: Sequence[EraName], callers: Sequence[int], names: Sequence[Name]) -> list[Cell]:
     """Return every cell; the real MCP server is asked by 16 callers only."""
-    plain = [Cell(*each) for each in product([n for n in names if n not in SDK_PAIR], eras, callers)]
+    alone: list[Name] = [name for name in names if name not in SDK_PAIR]
+    plain = [Cell(name, era, count) for name, era, count in product(alone, eras, callers)]
     return plain + [Cell(n, era, SDK_CALLERS) for n in names if n in SDK_PAIR for era in eras]
 
 

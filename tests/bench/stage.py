@@ -147,22 +147,31 @@ class Stage:
         wait_for(lambda: listens(port), f"{name} listens: {configuration.with_name('error.log')}")
         self._add(name, port, name, token)
 
-    def add_postern(self, name: Name, argv: list[str] | None = None, dsn_role: str = "postern_proxy") -> Sidecar:
+    def add_postern(self, name: Name, argv: list[str] | None = None, **more: str) -> Sidecar:
         """Start Postern with the fast server and, where it runs, the SDK's behind it."""
         servers = {"fast": section(self.fast, SCOPES)}
         if "sdk" in self.processes and name == "postern":
             servers["sdk"] = section(self.sdk, ("sdk:use",))
         sidecar = Sidecar(
-            self.root / name, self.postgres.dsn(dsn_role), servers, registry=registry_of(servers, self._more)
+            self.root / name, self.postgres.dsn("postern_proxy"), servers, registry=registry_of(servers, self._more)
         )
         self._stack.callback(sidecar.stop)
-        sidecar.start_proxy(argv)
+        pin_tools(sidecar)
+        sidecar.start_proxy(argv, **more)
         pid = sidecar.processes["proxy"].pid
         self.targets[name] = Target(name, f"{sidecar.url}/fast/mcp", token(sidecar, "fast", SCOPES), (pid,))
         if "sdk" in servers:
             own = token(sidecar, "sdk", ("sdk:use",))
             self.targets["postern_sdk"] = Target("postern_sdk", f"{sidecar.url}/sdk/mcp", own, (pid,))
         return sidecar
+
+
+def pin_tools(sidecar: Sidecar) -> None:
+    """Lock what the servers offer, so that arguments and results are checked against their schemas."""
+    command = [sys.executable, "-m", "registry.cli", "lock"]
+    done = subprocess.run(command, env=sidecar.environment(), capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        raise AssertionError(f"postern lock: {done.stdout}{done.stderr}")
 
 
 def section(port: int, scopes: tuple[str, ...]) -> dict[str, Any]:

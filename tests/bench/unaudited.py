@@ -1,5 +1,6 @@
 """`postern proxy` with everything but the audit, to show what rows cost. Postern itself has no such switch."""
 
+from proxy.audit.limits import Counters
 from proxy.audit.record import Intent, Row
 from proxy.executor import Executor
 from proxy.runtime import Runtime
@@ -10,6 +11,9 @@ class Forgetful:
     """An audit sink that keeps nothing."""
 
     healthy = True
+
+    def __init__(self) -> None:
+        self.counters = Counters()
 
     async def write_intent(self, intent: Intent) -> None:
         """Forget it."""

@@ -32,6 +32,7 @@ from proxy.roads import Road, limits_of
 from proxy.routes import Route
 from proxy.sessions import Sessions
 from proxy.upstream.connection import Connection as UpstreamConnection
+from proxy.upstream.errors import UpstreamDisconnected
 from proxy.upstream.request import render_request
 from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.target import UpstreamLimits
@@ -102,8 +103,9 @@ class Way:
         loop = asyncio.get_running_loop()
         store = cast("Store", _NoStore())
         self._audit = AuditWriter(store, Limits(), None)
-        self._audit._start()
-        road = cast("Road", _Road(loop, setting.answer))
+        self._audit._start()  # pyright: ignore[reportPrivateUsage] -- `open` wants a database
+        self._road = _Road(loop, setting.answer)
+        road = cast("Road", self._road)
         nowhere = cast("Any", None)
         sessions = Sessions(nowhere, time.monotonic, time.time)
         executor = Executor(self._audit, {NAME: road}, sessions, setting.fleet.audit)
@@ -122,8 +124,19 @@ class Way:
             aim = [wire.answers + 1 for wire in self._wires]
             for client in self._clients:
                 client.data_received(self._request)
-            while any(wire.answers < count for wire, count in zip(self._wires, aim, strict=True)):
+            while any(  # noqa: ASYNC110 -- the turns of the loop are what is measured
+                wire.answers < count for wire, count in zip(self._wires, aim, strict=True)
+            ):
                 await asyncio.sleep(0)
+
+    async def aclose(self) -> None:
+        """Close everything."""
+        for wire in self._wires:
+            wire.close()
+        for client in self._clients:
+            client.connection_lost(None)
+        self._road.close()
+        await self._audit.aclose()
 
     @property
     def last_answer(self) -> bytes:
@@ -145,6 +158,12 @@ class _NoStore:
 
     async def append(self, tuples: bytearray) -> None:
         await asyncio.sleep(0)
+
+    async def note(self, *_: object) -> None:
+        """Forget it."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
 
 class _Road:
@@ -179,6 +198,10 @@ class _Road:
 
     def lost(self, connection: UpstreamConnection) -> None:
         """Never."""
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.abort(UpstreamDisconnected("the bench is over"))
 
     def _connect(self) -> UpstreamConnection:
         connection = UpstreamConnection(self._loop, self)

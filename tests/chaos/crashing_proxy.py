@@ -9,11 +9,12 @@ Environment: CRASH_POINT, CRASH_AFTER (how many times the point is passed before
 import os
 import signal
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from proxy.audit.limits import Counters
 from proxy.audit.record import Intent, Row
-from proxy.exchange import AsgiExchange, Header, Receive, Scope, Send
+from proxy.edge import HttpExchange
+from proxy.exchange import Header
 from proxy.executor import AuditSink, Executor
 from proxy.runtime import Runtime
 from proxy.server import run
@@ -84,10 +85,10 @@ class FusedPool:
         return response
 
 
-class FusedExchange(AsgiExchange):
+class FusedExchange(HttpExchange):
     """An exchange with points around the answer."""
 
-    fuse: Fuse
+    fuse: ClassVar[Fuse]
 
     async def answer(self, status: int, headers: Sequence[Header], body: bytes) -> None:
         self.fuse.pass_by("before_answer")
@@ -108,16 +109,14 @@ def fused(fuse: Fuse) -> type[Runtime]:
     """Return the runtime with the fuse in its seams."""
 
     class FusedRuntime(Runtime):
+        exchange_type = FusedExchange
+
         def make_executor(self) -> Executor:
             executor = FusedExecutor(FusedSink(self.audit, fuse), self.roads, self.sessions, self.fleet.audit)
             executor.fuse = fuse
             return executor
 
-        def make_exchange(self, scope: Scope, receive: Receive, send: Send) -> AsgiExchange:
-            exchange = FusedExchange(scope, receive, send)
-            FusedExchange.fuse = fuse
-            return exchange
-
+    FusedExchange.fuse = fuse
     return FusedRuntime
 
 

@@ -76,15 +76,15 @@ async def _use_the_rest(client: Client) -> None:
             await client.get_prompt(prompt.name, {})
 
 
-async def _decline_sampling(*_: object) -> types.ErrorData:
+async def _decline_sampling(context: object, params: object) -> types.ErrorData:
     return types.ErrorData(code=types.INVALID_REQUEST, message="no model here")
 
 
-async def _decline_elicitation(*_: object) -> types.ElicitResult:
+async def _decline_elicitation(context: object, params: object) -> types.ElicitResult:
     return types.ElicitResult(action="decline")
 
 
-async def _no_roots(*_: object) -> types.ListRootsResult:
+async def _no_roots(context: object) -> types.ListRootsResult:
     return types.ListRootsResult(roots=[])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from tests.conformance import suite
-from tests.conformance.parts import PARTS, Part
+from tests.conformance.parts import PARTS, Part, UpstreamName
 from tests.conformance.results import Difference, Results, compare, count
 from tests.conformance.stage import OUTPUT, Target, database, direct, through_postern
 
@@ -93,7 +93,7 @@ def compare_parts(parts: Sequence[Part], suites: Sequence[str], root: Path, dsn:
     """Run what the parts need, each target on a thread of its own, and compare."""
     with ExitStack() as stack:
         behind = stack.enter_context(through_postern(parts, root, dsn))
-        names = dict.fromkeys(part.upstream for part in parts)
+        names: dict[UpstreamName, None] = dict.fromkeys(part.upstream for part in parts)
         before = {name: stack.enter_context(direct(name)) for name in names}
         with ThreadPoolExecutor(AT_ONCE) as threads:
             runs: dict[str, Future[BySuite]] = {
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str]) -> int:
         suite.install()
     except suite.InstallError as error:
         sys.stderr.write(f"{error}\n")
-        return 3
+        return suite.CANNOT_INSTALL
     report = Report(is_verbose=options.verbose)
     chosen: list[str] = options.part or [*(part.name for part in PARTS), CLIENT]
     parts = [part for part in PARTS if part.name in chosen]

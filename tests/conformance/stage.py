@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from registry.database.embedded import EmbeddedPostgres
 from registry.database.migrations import migrate
 from tests.conformance import suite
 from tests.conformance.parts import HIDDEN, HIDING_SCOPE, Part, Road, UpstreamName
-from tests.sidecar import Sidecar, free_port, listens, wait_for
+from tests.sidecar import Sidecar, free_port, http, listens, wait_for
 
 OUTPUT: Final = suite.HOME / "results"
 SERVERS_LOG: Final = OUTPUT / "servers.log"
@@ -27,6 +28,7 @@ BRIDGE_OPTIONS: Final = ("--events-after-s", "0.001", "--poll-s", "0.2")
 # Every scenario breaks a rule now and then, all from one address: a flood of refusals is another test's subject.
 REGISTRY: Final = {"audit": {"refusals_per_source": 1_000_000}}
 HOUR_S: Final = 3600
+PING: Final = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +117,23 @@ def through_postern(parts: Sequence[Part], root: Path, dsn: str) -> Generator[di
             if part.road is Road.STDIO:
                 _start_bridge(sidecar, part.name)
         sidecar.start_proxy()
-        yield {part.name: target(sidecar, part.name) for part in parts}
+        behind = {part.name: target(sidecar, part.name) for part in parts}
+        for each in behind.values():
+            _check_that_it_is_locked(each)
+        yield behind
 
 
 def target(sidecar: Sidecar, name: str) -> Target:
     """A server behind a sidecar, with a token that is good for the whole run."""
     token = sidecar.token(name, exp=int(time.time()) + HOUR_S)
     return Target(name, f"http://localhost:{sidecar.port}/{name}/mcp", {"authorization": f"Bearer {token}"})
+
+
+def _check_that_it_is_locked(reached: Target) -> None:
+    """Authorization is on: without a token nothing of what follows would be answered."""
+    status = http("POST", reached.url, {"content-type": "application/json"}, PING).status
+    if status != HTTPStatus.UNAUTHORIZED:
+        raise SystemExit(f"{reached.name} answers {status} to a request without a token")
 
 
 def keep_log(sidecar: Sidecar, file: Path) -> None:

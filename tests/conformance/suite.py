@@ -16,6 +16,7 @@ from tests.conformance.results import Results, read_results
 
 HERE: Final = Path(__file__).parent
 HOME: Final = Path(".postern/conformance")
+CANNOT_INSTALL: Final = 3
 CLIENT_TIMEOUT_S: Final = 60
 PACKAGES: Final = HOME / "npm"
 REFERENCE_SERVER: Final = PACKAGES / "node_modules/@modelcontextprotocol/server-everything/dist/index.js"

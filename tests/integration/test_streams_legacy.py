@@ -204,6 +204,21 @@ def test_a_stream_that_is_resumed_is_handed_over(scene, upstream) -> None:
     assert len(scene.rows("session = $1 and decision = 'stream.late_answer'", client.session)) == 1
 
 
+def test_a_stream_that_is_resumed_again_is_handed_over_again(scene, upstream) -> None:
+    client = scene.client("one")
+    posted = client.call("slow")
+    posted.wait(lambda me: any(event.comment for event in me.events), "the stream is on")
+    first = client.get(posted.last_id)
+    assert first.status == 200
+    second = client.get(posted.last_id)
+    assert second.status == 200
+    first.wait_for_end()
+    row = scene.late_row(first)
+    assert (row["status"], row["decision"]) == ("success", "stream.moved")
+    upstream.release.set()
+    assert second.wait_for_messages()[0]["result"]["content"][0]["text"] == "slow"
+
+
 def test_a_request_that_the_client_cancels_ends_though_its_server_falls_silent(scene) -> None:
     client = scene.client("one")
     posted = client.call("mute")

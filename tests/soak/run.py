@@ -7,6 +7,7 @@ stream and vanishes without a word. Figures are printed every tenth of the way. 
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -120,7 +121,7 @@ class Crowd:
             session = await self._initialize(reader, writer)
             if self._left % VANISHING == 0:
                 self._write(writer, "GET", None, session)
-                await reader.readuntil(b": hello\n\n")
+                await reader.readuntil(b": hello\n")
                 writer.transport.abort()
                 reader, writer = await self._connect()
             self.done += 1
@@ -224,6 +225,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--sessions", type=int, default=100_000)
     parser.add_argument("--at-once", type=int, default=32)
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     postgres = PrivatePostgres(fresh_base())
     try:
         postgres.start()

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.audit.limits import Counters
 from proxy.audit.record import Intent, Row, Status
-from proxy.exchange import AsgiExchange, Message
+from proxy.edge import HttpExchange
 from proxy.executor import Executor
 from proxy.pipeline import Pipeline
 from registry.models import AuditSettings
@@ -30,6 +30,30 @@ class Sink:
         self.rows.append(row)
 
 
+class Line:
+    """A client's connection in memory."""
+
+    remote = "127.0.0.1"
+
+    def __init__(self) -> None:
+        self.sent = b""
+
+    def send(self, *parts: bytes) -> None:
+        self.sent += b"".join(parts)
+
+    def date(self) -> bytes:
+        return b""
+
+    def rest(self) -> None:
+        """Nothing arrives."""
+
+    def go_on(self) -> None:
+        """Nothing arrives."""
+
+    async def drained(self) -> None:
+        """Memory is always writable."""
+
+
 class BrokenDoor:
     """A collaborator with a defect."""
 
@@ -45,20 +69,14 @@ class BrokenDoor:
 @pytest.mark.anyio
 async def test_defect_is_recorded_and_answered_with_500() -> None:
     """The caller gets the execution id and no traceback; the row says `proxy.defect`."""
-    sink, sent = Sink(), list[Message]()
+    sink, line = Sink(), Line()
     executor = Executor(sink, {}, None, AuditSettings())  # pyright: ignore[reportArgumentType] -- no session is reached
     pipeline = Pipeline({"/a/mcp": ROUTE}, BrokenDoor(), None, None, executor)  # pyright: ignore[reportArgumentType]
-    scope = {"type": "http", "method": "POST", "path": "/a/mcp", "query_string": b"", "headers": [], "scheme": "http"}
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    await pipeline.handle(AsgiExchange(scope, receive, send))
-    assert sent[0]["status"] == 500
-    assert b"proxy.defect" in sent[1]["body"]
-    assert b"ZeroDivision" not in sent[1]["body"]
+    exchange = HttpExchange(line, "POST", ("/a/mcp", b""), [], is_legacy=False)
+    exchange.complete()
+    await pipeline.handle(exchange)
+    assert line.sent.startswith(b"HTTP/1.1 500 ")
+    assert b"proxy.defect" in line.sent
+    assert b"ZeroDivision" not in line.sent
     assert [(row.outcome.status, row.outcome.decision) for row in sink.rows] == [(Status.FAILED, "proxy.defect")]
     assert sink.counters.answered == 1

@@ -27,6 +27,7 @@ comment on column mcp_sessions.generation is 'counts rebuilds, so that racing cl
 comment on column mcp_sessions.rebuilding is 'until then one replica has the right to rebuild';
 
 create index mcp_sessions_open on mcp_sessions (server, subject) where status = 'open';
+create index mcp_sessions_untold on mcp_sessions (server) where status <> 'open' and upstream_id is not null;
 
 -- What a server has asked the client (sampling, elicitation, roots, ping) and the client has not answered yet.
 create table mcp_questions (

@@ -1,5 +1,6 @@
 """Which era a request belongs to, and who lies about it."""
 
+import json
 from typing import Any
 
 import pytest
