@@ -18,6 +18,7 @@ STREAMS_TICK_S = 30.0
 SWEEP_TICK_S = 15.0
 KEPT_S = 86_400.0
 _BATCH = 200
+_STATUSES = frozenset({"open", "closed", "expired", "revoked", "lost"})
 _DISCARDS_AT_ONCE = 8
 _DISCARD_S = 5.0
 
@@ -46,7 +47,7 @@ class SessionKeeper:
             case [session_id, "moved", execution, by]:
                 with suppress(ValueError):
                     self._live.let_go(session_id, UUID(execution), UUID(by))
-            case [session_id, status]:
+            case [session_id, status] if status in _STATUSES:
                 self._sessions.forget(session_id)
                 self._live.session_changed(session_id, status)
             case _:
