@@ -41,7 +41,7 @@ class Watch(Protocol):
 
 @dataclass(slots=True)
 class GuardCounts:
-    """What one guard has done: refused before, withheld after, let pass with a warning."""
+    """What the guards of one server have done: refused before, withheld after, let pass with a warning."""
 
     refused: int = 0
     withheld: int = 0
@@ -51,11 +51,17 @@ class GuardCounts:
 class Guard:
     """One server's guard in one worker. `watch` comes later: until then nothing strict is known to be as pinned."""
 
-    def __init__(self, server: Server, lock: ServerLock | None = None, steps: Sequence[Step] = ()) -> None:
+    def __init__(
+        self,
+        server: Server,
+        lock: ServerLock | None = None,
+        steps: Sequence[Step] = (),
+        counts: GuardCounts | None = None,
+    ) -> None:
         self.server = server
         self.contracts = Contracts(server, lock)
         self.watch: Watch | None = None
-        self.counts = GuardCounts()
+        self.counts = counts or GuardCounts()
         self._lock = lock or ServerLock()
         self._steps = tuple(steps)
         names = {*self._lock.of("tools"), *server.tools} - {OTHERS}

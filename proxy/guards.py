@@ -1,7 +1,7 @@
 """The guards of one worker: made from registry and lock at the start and at each reload, watched while they count."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from proxy.contract_tool import OTHERS
 from proxy.contract_transport import RoadTransport, Upstream
 from proxy.contract_watch import ContractWatch, Look
 from proxy.exchange import Exchange, Header
-from proxy.guard import Guard
+from proxy.guard import Guard, GuardCounts
 from proxy.hooks.chain import Step
 from proxy.hooks.errors import HookConfigError
 from proxy.hooks.python_hook import load_hook
@@ -51,6 +51,7 @@ class Guards:
         self._lock, self._read_at = Lock(), _NEVER
         self._steps: list[tuple[Hook, Step]] = []
         self._made: dict[str, Guard] = {}
+        self._counts: dict[str, GuardCounts] = {}
         self._watches: dict[str, ContractWatch] = {}
         self._stopping: set[asyncio.Task[None]] = set()
 
@@ -70,8 +71,13 @@ class Guards:
         pins = self._lock.find(server.name)
         _check_pins(server, pins)
         steps = [step for hook, step in self._steps if not hook.servers or {server.name, OTHERS} & {*hook.servers}]
-        guard = self._made[server.name] = Guard(server, pins, steps)
+        counts = self._counts.setdefault(server.name, GuardCounts())
+        guard = self._made[server.name] = Guard(server, pins, steps, counts)
         return guard
+
+    def observed(self) -> Mapping[str, tuple[GuardCounts, int]]:
+        """Return by server what its guards have done since the start, and how many things are not as pinned now."""
+        return {name: (guard.counts, len(guard.contracts.findings())) for name, guard in self._made.items()}
 
     def adopt(self, office: Office) -> None:
         """Watch the servers of the guards that were made last, and no others."""

@@ -87,7 +87,7 @@ class _Crew:
         """Note that a worker has ended; return the exit code that follows, 0 where it was replaced or was to end."""
         lived_s = monotonic() - self._started.pop(pid)
         if self._is_stopping:
-            return abs(code)
+            return 0 if code == -signal.SIGTERM else abs(code)  # it may have been too young to drain
         if lived_s < _STABLE_S:
             _log.error("worker %d ended with %d right after its start; the others are stopped", pid, code)
             self._pass_on(signal.SIGTERM)

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import httptools
@@ -12,18 +13,25 @@ from proxy.edge.exchange import HttpExchange
 from proxy.edge.head import MAX_HEAD_BYTES, BadRequestError, check_framing, read_target, render_head
 from proxy.exchange import BodyTooLargeError, ClientGoneError, Header
 
-IDLE_S = 75.0
-HEAD_S = 20.0
-BODY_S = 30.0
-WRITE_S = 120.0
 _CHUNK_BYTES = 256 * 1024
 """What the event loop reads at once, at the most."""
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long a client may be silent between requests, take for a head, pause in a body, or leave an answer unread."""
+
+    idle_s: float = 75.0
+    head_s: float = 20.0
+    body_s: float = 30.0
+    write_s: float = 120.0
+
+
 class Owner(Protocol):
-    """The listener as its connections see it. `now` is a clock that moves once a second."""
+    """The listener as its connections see it. `now` is a clock that moves at every tick."""
 
     now: float
+    times: Times
     exchange_type: type[HttpExchange]
     handle: Callable[[HttpExchange], Awaitable[None]]
 
@@ -41,7 +49,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
         self.date = owner.date
-        self.deadline = owner.now + IDLE_S
+        self.deadline = owner.now + owner.times.idle_s
         self.remote = "unknown"
         self._loop = loop
         self._owner = owner
@@ -81,14 +89,14 @@ class Connection(asyncio.Protocol):
             if self._fed_bytes > MAX_HEAD_BYTES + _CHUNK_BYTES:
                 self._fail(BadRequestError(431, "the request makes no progress"))
             elif self._arriving is not None:
-                self.deadline = self._owner.now + BODY_S
+                self.deadline = self._owner.now + self._owner.times.body_s
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
-        self.deadline = self._owner.now + WRITE_S
+        self.deadline = self._owner.now + self._owner.times.write_s
 
     def resume_writing(self) -> None:
-        self.deadline = math.inf if self._current is not None else self._owner.now + IDLE_S
+        self.deadline = math.inf if self._current is not None else self._owner.now + self._owner.times.idle_s
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
@@ -111,7 +119,7 @@ class Connection(asyncio.Protocol):
         self._url, self._headers = b"", []
         self._fed_bytes = self._chunk_bytes
         if self._current is None:
-            self.deadline = self._owner.now + HEAD_S
+            self.deadline = self._owner.now + self._owner.times.head_s
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -204,7 +212,7 @@ class Connection(asyncio.Protocol):
         self._current = None
         while not self._waiting and not self._is_deaf and not self._is_ending:
             if self._headers is None:
-                self.deadline = self._owner.now + IDLE_S
+                self.deadline = self._owner.now + self._owner.times.idle_s
             self._turn = self._loop.create_future()
             await self._turn
         if self._is_ending or not self._waiting:

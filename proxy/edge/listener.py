@@ -5,20 +5,26 @@ import socket
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
-from proxy.edge.connection import Connection
+from proxy.edge.connection import Connection, Times
 from proxy.edge.exchange import HttpExchange
 
-TICK_S = 1.0
+_TIMES = Times()
 
 
 class Listener:
-    """Hands each request to `handle`, which answers it and raises nothing. `now` moves once a second."""
+    """Hands each request to `handle`, which answers it and raises nothing. `now` moves every `tick_s` seconds."""
 
     def __init__(
-        self, handle: Callable[[HttpExchange], Awaitable[None]], exchange_type: type[HttpExchange] = HttpExchange
+        self,
+        handle: Callable[[HttpExchange], Awaitable[None]],
+        exchange_type: type[HttpExchange] = HttpExchange,
+        times: Times = _TIMES,
+        tick_s: float = 1.0,
     ) -> None:
         self.handle = handle
         self.exchange_type = exchange_type
+        self.times = times
+        self._tick_s = tick_s
         self._loop = asyncio.get_running_loop()
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -68,4 +74,4 @@ class Listener:
         self._date = f"date: {formatdate(usegmt=True)}\r\n".encode()
         for connection in [each for each in self._connections if each.deadline < self.now]:
             connection.abort()
-        self._timer = self._loop.call_later(TICK_S, self._tick)
+        self._timer = self._loop.call_later(self._tick_s, self._tick)

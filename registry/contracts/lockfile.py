@@ -119,7 +119,9 @@ class _Reader:
 
     def _server(self, server: str, section: Section) -> ServerLock:
         items: dict[Kind, Mapping[str, Pin]] = {}
-        for kind in (each for each in KINDS if each in section):
+        for kind in KINDS:
+            if kind not in section:
+                continue
             pins = self._mapping(section[kind], f"{server}.{kind}")
             items[kind] = {name: self._pin(server, kind, name, each) for name, each in pins.items()}
         instructions = section.get("instructions")

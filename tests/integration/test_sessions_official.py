@@ -67,11 +67,11 @@ WHAT = ["proxy stopped", "proxy killed", "server killed"]
 
 @contextlib.asynccontextmanager
 async def connected(sidecar: Sidecar) -> AsyncGenerator[Client]:
-    async def sample(*_: Any) -> types.CreateMessageResult:
+    async def sample(context: Any, params: Any) -> types.CreateMessageResult:
         content = types.TextContent(type="text", text="sampled")
         return types.CreateMessageResult(role="assistant", model="none", content=content)
 
-    async def elicit(*_: Any) -> types.ElicitResult:
+    async def elicit(context: Any, params: Any) -> types.ElicitResult:
         return types.ElicitResult(action="accept", content={"username": "ada", "email": "a@b.c"})
 
     headers = {"authorization": f"Bearer {sidecar.token('everything')}"}

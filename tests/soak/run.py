@@ -55,12 +55,20 @@ class Upstream:
         self.opened = 0
         self.ended = 0
         self.streams = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def stop(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await self._server.wait_closed()
 
     async def start(self) -> int:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
             while True:
                 verb, _headers, body = await read_message(reader)
@@ -72,6 +80,7 @@ class Upstream:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     def _answer(self, message: dict[str, Any]) -> bytes:
@@ -165,6 +174,7 @@ async def soak(root: Path, dsn: str, owner: str, total: int, at_once: int) -> bo
         return await _judge(taken, proxy, upstream, owner)
     finally:
         await asyncio.to_thread(sidecar.stop)
+        await upstream.stop()
 
 
 async def _watch(crowd: Crowd, proxy: psutil.Process, total: int) -> list[Figures]:
