@@ -1,9 +1,10 @@
 """What is known of one request while it is on its way: filled step by step, written into its row at the end."""
 
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter_ns
 from uuid import UUID
+
+from msgspec import Struct
 
 from proxy.audit import record
 from proxy.auth.identity import Anonymous, Authenticated, Identity
@@ -16,11 +17,19 @@ from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from registry.models import Server
 
 STREAM_METHODS = frozenset({"subscriptions/listen"})
+_KEPT_WHEN_LATE = (
+    *("server", "audience", "era", "protocol_version", "identity", "decision", "session", "session_id", "resumed"),
+    *("body", "is_recorded", "trace_id", "contract", "hooks", "note"),
+)
 
 
-@dataclass(slots=True)
-class Call:
-    """One request. Fields that a step has not reached yet are None; `headers` are the client's, lower-case names."""
+class Call(Struct):
+    """One request. Fields that a step has not reached yet are None; `headers` are the client's, lower-case names.
+
+    `method`, `target` (the tool, prompt or resource that is named), `rpc_id` and the two facts follow from the
+    envelope, and are set with it by `take`. `rpc_id`: of a request, where there is one; a response's id is its
+    server's. `is_long_lived`: the answer is a stream without a foreseeable end.
+    """
 
     server_name: str
     http_method: str
@@ -28,7 +37,12 @@ class Call:
     remote: str
     started: datetime
     execution_id: UUID
-    begun_ns: int = field(default_factory=perf_counter_ns)
+    begun_ns: int
+    is_long_lived: bool
+    is_tool_call: bool = False
+    method: str | None = None
+    target: str | None = None
+    rpc_id: int | str | None = None
     server: Server | None = None
     audience: str | None = None
     era: Era | None = None
@@ -41,12 +55,13 @@ class Call:
     resumed: Position | None = None
     body: bytes = b""
     is_recorded: bool = False
-    echo_id: int | str | None = None
     trace_id: str | None = None
     input: record.Payload | None = None
     contract: str | None = None
     hooks: tuple[dict[str, object], ...] = ()
     note: str | None = None
+    recorded: record.Request | None = None
+    recorded_for: Decision | None = None
 
     @classmethod
     def arrive(
@@ -54,52 +69,48 @@ class Call:
     ) -> "Call":
         """A request has arrived just now."""
         now = datetime.now(UTC)
-        return cls(server_name, http_method, headers, remote, now, execution_id(now))
+        is_stream = http_method == "GET"
+        return cls(server_name, http_method, headers, remote, now, execution_id(now), perf_counter_ns(), is_stream)
+
+    def take(self, envelope: Envelope) -> None:
+        """Take the message that the request carries, or what became of it."""
+        self.envelope = envelope
+        self.method = method = envelope.method
+        self.rpc_id = None if envelope.kind is EnvelopeKind.RESPONSE else envelope.id
+        self.is_tool_call = method == "tools/call"
+        self.is_long_lived = self.http_method == "GET" or method in STREAM_METHODS
+        params = envelope.params
+        named = params.get("uri" if method == "resources/read" else "name") if params is not None else None
+        self.target = named if isinstance(named, str) else None
+        self.recorded = None
 
     def late(self, envelope: Envelope | None) -> "Call":
         """Return the same caller's record of an answer that arrives on another stream than its request's."""
-        now = datetime.now(UTC)
-        return replace(
-            self, started=now, execution_id=execution_id(now), begun_ns=perf_counter_ns(), envelope=envelope, input=None
-        )
-
-    @property
-    def rpc_id(self) -> int | str | None:
-        """The id of the JSON-RPC request, where there is one; that of a response names the server's request."""
-        if self.envelope is None:
-            return self.echo_id
-        return None if self.envelope.kind is EnvelopeKind.RESPONSE else self.envelope.id
-
-    @property
-    def method(self) -> str | None:
-        """The JSON-RPC method, where there is one."""
-        return self.envelope.method if self.envelope is not None else None
-
-    @property
-    def is_tool_call(self) -> bool:
-        """Whether this request runs a tool."""
-        return self.method == "tools/call"
-
-    @property
-    def is_long_lived(self) -> bool:
-        """Whether the answer is a stream without a foreseeable end."""
-        return self.http_method == "GET" or self.method in STREAM_METHODS
+        late = Call.arrive(self.server_name, self.http_method, self.headers, self.remote)
+        for name in _KEPT_WHEN_LATE:
+            setattr(late, name, getattr(self, name))
+        if envelope is not None:
+            late.take(envelope)
+        return late
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header of that lower-case name."""
         return next((value for key, value in self.headers if key == name), None)
 
     def request(self) -> record.Request:
-        """What intent and row say about the request."""
-        decision = self.decision
+        """What intent and row say about the request: the same object, as long as nothing of it has changed."""
+        known, decision = self.recorded, self.decision
+        if known is not None and self._is_told_by(known):
+            return known
         scopes = record.Scopes(decision.required, decision.held, decision.matched) if decision else record.Scopes()
-        return record.Request(
+        self.recorded_for = decision
+        self.recorded = made = record.Request(
             execution_id=self.execution_id,
             server=self.server_name,
             started=self.started,
             http_method=self.http_method,
             method=self.method,
-            tool=self.target(),
+            tool=self.target,
             subject=self._subject(),
             audience=self.audience,
             scopes=scopes,
@@ -109,13 +120,16 @@ class Call:
             remote=self.remote,
             input=self.input,
         )
+        return made
 
-    def target(self) -> str | None:
-        """The tool, prompt or resource that the request names."""
-        if self.envelope is None or self.envelope.params is None:
-            return None
-        named = self.envelope.params.get("uri" if self.method == "resources/read" else "name")
-        return named if isinstance(named, str) else None
+    def _is_told_by(self, known: record.Request) -> bool:
+        return (
+            known.session == self.session_id
+            and known.input is self.input
+            and known.protocol_version == self.protocol_version
+            and known.execution_id is self.execution_id
+            and self.recorded_for is self.decision
+        )
 
     def _subject(self) -> record.Subject:
         agent = self.decision.agent if self.decision else None

@@ -98,8 +98,10 @@ class ClientStream:
         await self._exchange.write(body)
         await self._exchange.close()
 
-    async def give_up(self, refusal: Refusal | None) -> None:
+    async def give_up(self, refusal: Refusal | None, retry_ms: int | None = None) -> None:
         """Close the open stream before its answer, with an error for the request where one is due."""
+        if retry_ms is not None and self._call.http_method == "GET":
+            await self._exchange.write(b"retry: %d\n\n" % retry_ms)
         origin = _origin_of(self._call)
         rpc_id = origin.rpc_id if origin is not None else self._call.rpc_id
         if refusal is not None and rpc_id is not None:
@@ -182,7 +184,7 @@ def _origin_of(call: Call) -> Origin | None:
         return call.resumed.origin if call.resumed is not None else None
     if call.rpc_id is None or call.method is None:
         return None
-    return Origin(call.execution_id, call.rpc_id, call.method, call.target())
+    return Origin(call.execution_id, call.rpc_id, call.method, call.target)
 
 
 def _is_id(value: object) -> TypeGuard[int | str]:

@@ -12,6 +12,7 @@ from registry.database import queries
 from registry.database.driver import Pool
 
 METHOD = "postern/contract"
+CHANNEL = "postern_contracts"
 _LASTS = 3.0
 _log = logging.getLogger("postern.contracts")
 
@@ -50,7 +51,7 @@ class DriftLedger:
     async def _tell(self, server: str, key: tuple[str, str], detail: str, mode: str | None) -> bool:
         """Write the audit row of one finding, or of its end."""
         call = Call.arrive(server, "POST", (), "proxy")
-        call.envelope = Envelope(EnvelopeKind.NOTIFICATION, None, METHOD, {"name": key[1] or key[0]}, {})
+        call.take(Envelope(EnvelopeKind.NOTIFICATION, None, METHOD, {"name": key[1] or key[0]}, {}))
         status = Status.DENIED if mode == "strict" else Status.SUCCESS
         code = "contract.restored" if mode is None else "contract.drift"
         _log.log(logging.INFO if mode is None else logging.WARNING, "server %s: %s: %s", server, code, detail)

@@ -68,11 +68,14 @@ class Contracts:
             return str(Drift(kind, name, "added"))
         return None
 
-    def learn(self, live: Catalogue) -> None:
-        """Take over what the whole server offers."""
+    def compare(self, live: Catalogue) -> tuple[Drift, ...]:
+        """Return how what the whole server offers differs from the lock; changes nothing, so any thread may ask."""
+        return compare(self._lock, live) if self.is_locked else ()
+
+    def learn(self, drift: tuple[Drift, ...]) -> None:
+        """Take over what a look at the whole server has found."""
         self.is_verified = True
-        if self.is_locked:
-            self._replace({}, compare(self._lock, live))
+        self._replace({}, drift)
 
     def learn_instructions(self, text: str | None) -> tuple[str | None, bool]:
         """Take over what an initialize or discover said; return what is wrong with it, and whether it is withheld."""

@@ -40,19 +40,19 @@ class RoadTransport:
         try:
             async with await self._upstream.send(verb.encode(), [*_OWN, *own, *self._credentials], body) as response:
                 session = next((value for name, value in response.headers if name == SESSION_HEADER), None)
-                found = await self._read(response, number)
-                return Reply(response.status, found, session.decode("latin-1") if session is not None else None)
+                found, size = await self._read(response, number)
+                return Reply(response.status, found, session.decode("latin-1") if session is not None else None, size)
         except (UpstreamError, BrokenAnswerError) as error:
             raise CatalogueError(str(error)) from error
 
-    async def _read(self, response: UpstreamResponse, number: object) -> Mapping[str, Any] | None:
+    async def _read(self, response: UpstreamResponse, number: object) -> tuple[Mapping[str, Any] | None, int]:
         if content_type(response) == EVENT_STREAM:
             async for event in events(response, self._max_bytes):
                 message = message_of(event)
                 if message is not None and message.get("id") == number and "method" not in message:
-                    return message
+                    return message, len(event.data)
             raise CatalogueError("the event stream ended without an answer")
         body = await response.read(self._max_bytes)
         if number is None or content_type(response) != b"application/json" or not body.strip():
-            return None
-        return decode_message(body)
+            return None, 0
+        return decode_message(body), len(body)

@@ -7,6 +7,7 @@ callers would see, on the same road with the same credentials, external servers 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Final
 
 from proxy.contract_state import Contracts
@@ -16,7 +17,8 @@ from registry.contracts.catalogue import Catalogue, CatalogueError
 LOOK_S: Final = 30.0
 WAIT_S: Final = 10.0
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 30.0
-_PAUSE_S: Final = 0.05
+_PAUSE_S: Final = 0.5
+"""A server that announces changes without end is looked at with pauses."""
 _log = logging.getLogger("postern.contracts")
 
 Look = Callable[[], Awaitable[Catalogue]]
@@ -32,6 +34,7 @@ class ContractWatch:
         self._recheck_s = recheck_s
         self._asked, self._looked = asyncio.Event(), asyncio.Event()
         self._wants_look = True
+        self._next_look = 0.0
         self._trouble = "it was not looked at yet"
         self._task: asyncio.Task[None] | None = None
         contracts.on_change = self._changed
@@ -77,32 +80,34 @@ class ContractWatch:
         while True:
             self._asked.clear()
             if self._wants_look:
+                await asyncio.sleep(max(0.0, self._next_look - monotonic()))
                 self._wants_look = False
                 await self._look_once()
+                self._next_look = monotonic() + _PAUSE_S
             await self._publish(self._contracts)
             pause = self._recheck_s if self._contracts.is_verified else delay
             delay = _FIRST_RETRY_S if self._contracts.is_verified else min(delay * 2, _LONGEST_RETRY_S)
             await self._wait(pause)
 
     async def _wait(self, seconds: float) -> None:
-        """Wait to be asked; a server that changes without pause is looked at with pauses."""
+        """Wait to be asked, at most so long."""
         try:
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
         except TimeoutError:
             self._wants_look = True
-        await asyncio.sleep(_PAUSE_S)
 
     async def _look_once(self) -> None:
         try:
             async with asyncio.timeout(LOOK_S):
                 live = await self._look()
+                drift = await asyncio.to_thread(self._contracts.compare, live)
         except (CatalogueError, UpstreamError) as error:
             self._fail(str(error))
         except TimeoutError:
             self._fail(f"it did not say within {LOOK_S:g} s what it offers")
         else:
-            self._contracts.learn(live)
+            self._contracts.learn(drift)
         self._looked.set()
 
     def _fail(self, trouble: str) -> None:

@@ -17,6 +17,7 @@ class End:
     """`http_status` is what the row says where no answer has begun; without `told` the client's stream just ends.
 
     `reached`: the server may have seen the request. `in_stream`: told as an event, even if no stream is open yet.
+    `retry_ms`: what a standing stream tells its client to wait before it comes back.
     """
 
     status: Status
@@ -26,6 +27,7 @@ class End:
     told: Refusal | None = None
     reached: bool = True
     in_stream: bool = False
+    retry_ms: int | None = None
 
 
 class EndedError(Exception):
@@ -71,8 +73,12 @@ CREDENTIAL_EXPIRED = silent(
     Status.SUCCESS, "stream.credential_expired", "the credential that opened the stream expired"
 )
 SESSION_EXPIRED = silent(Status.SUCCESS, "session.expired", "the session has reached its absolute timeout")
-DRAINING = silent(
-    Status.SUCCESS, "stream.draining", "the proxy is being stopped, the client may open the stream elsewhere"
+DRAINING = End(
+    Status.SUCCESS,
+    "stream.draining",
+    "the proxy is being stopped, the client may open the stream elsewhere",
+    200,
+    retry_ms=3000,
 )
 INTERRUPTED = failed(
     Refusal("proxy.drained", 503, errors.UNAVAILABLE, "the proxy was stopped before the answer", RETRY_SOON),

@@ -201,7 +201,7 @@ class Execution:
         if not await self._record(outcome):
             return
         if stream.is_open:
-            await stream.give_up(end.told)
+            await stream.give_up(end.told, end.retry_ms)
         elif end.told is not None and end.in_stream:
             await stream.refuse(end.told)
         elif end.told is not None:

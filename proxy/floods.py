@@ -7,9 +7,11 @@ moment, recorded together as one row with a count and its time span, and then an
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from proxy import errors
 from proxy.audit.record import Outcome, Status

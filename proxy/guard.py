@@ -57,11 +57,14 @@ class Guard:
         lock: ServerLock | None = None,
         steps: Sequence[Step] = (),
         counts: GuardCounts | None = None,
+        *,
+        payload_bytes: int = 65_536,
     ) -> None:
         self.server = server
         self.contracts = Contracts(server, lock)
         self.watch: Watch | None = None
         self.counts = counts or GuardCounts()
+        self._payload_bytes = payload_bytes
         self._lock = lock or ServerLock()
         self._steps = tuple(steps)
         names = {*self._lock.of("tools"), *server.tools} - {OTHERS}
@@ -100,7 +103,7 @@ class Guard:
     async def failed(self, call: Call, error: str) -> None:
         """Tell PostToolUseFailure hooks about a tool call that got no answer."""
         if self._steps and call.is_tool_call:
-            await tell_failure(call, self._tool(call.target() or ""), error)
+            await tell_failure(call, self._tool(call.target or ""), error)
 
     def notice(self, message: Mapping[str, object]) -> None:
         """See a message on its way to a client: one that announces changed lists is a reason to look."""
@@ -108,7 +111,7 @@ class Guard:
             self.watch.ask()
 
     async def _before(self, call: Call) -> Refusal | None:
-        method, target = call.method, call.target()
+        method, target = call.method, call.target
         if target is None:
             return None
         if self.contracts.is_strict and (refusal := await self._why_not_as_pinned(method, target)) is not None:
@@ -117,12 +120,12 @@ class Guard:
             return None
         tool = self._tool(target)
         call.contract = tool.digest
-        return None if tool.is_idle else await admit(call, tool, self.server.contract.input)
+        return None if tool.is_idle else await admit(call, tool, self.server.contract.input, self._payload_bytes)
 
     async def _after(self, call: Call, message: dict[str, object]) -> Guarded:
         method = call.method
         if method == "tools/call":
-            tool = self._tool(call.target() or "")
+            tool = self._tool(call.target or "")
             return PASSED if tool.is_idle else await judge_result(call, tool, message, self.server.contract.output)
         if method in LISTS:
             return judge_list(self.contracts, call, message)

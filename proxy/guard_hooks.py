@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
+from msgspec import structs
 
 from proxy.audit.redact import snapshot
 from proxy.auth.identity import Authenticated
@@ -15,7 +16,6 @@ from proxy.wire.era import Era
 from proxy.wire.params import ParamHeader
 
 _ERROR_CHARS = 500
-_CAP_BYTES = 65_536
 
 
 def before_event(call: Call, arguments: dict[str, Any]) -> HookEvent:
@@ -23,7 +23,7 @@ def before_event(call: Call, arguments: dict[str, Any]) -> HookEvent:
     return HookEvent(
         event="PreToolUse",
         server=call.server_name,
-        tool=call.target() or "",
+        tool=call.target or "",
         arguments=arguments,
         caller=_caller(call),
         execution_id=str(call.execution_id),
@@ -40,18 +40,19 @@ def after_event(call: Call, result: dict[str, Any] | None, error: str | None) ->
     return replace(event, event=name, result=result, error=error)
 
 
-def rewritten(call: Call, arguments: dict[str, Any], params: Sequence[ParamHeader]) -> None:
+def rewritten(call: Call, arguments: dict[str, Any], params: Sequence[ParamHeader], payload_bytes: int) -> None:
     """Let the call go on with other arguments. Its row keeps size and digest of what the client sent."""
     envelope = call.envelope
     if envelope is None:
         return
     changed = {**(envelope.params or {}), "arguments": arguments}
-    call.envelope = envelope.with_params(changed)
+    call.take(envelope.with_params(changed))
     if call.era is Era.MODERN:
         call.headers = mirrored(call.headers, params, arguments)
     if call.input is not None:
-        cap = max(len(call.input.text or ""), _CAP_BYTES)
-        call.input = replace(call.input, text=snapshot(changed, b"", (), cap).text)
+        declared = call.server.tools.get(call.target or "") if call.server is not None else None
+        hidden = declared.redact.input if declared is not None else ()
+        call.input = structs.replace(call.input, text=snapshot(changed, b"", hidden, payload_bytes).text)
 
 
 def failure_text(message: Mapping[str, object]) -> str:

@@ -13,8 +13,8 @@ from proxy.wire.era import Era
 from proxy.wire.headers import check_params
 
 
-async def admit(call: Call, tool: ToolGuard, mode: Mode) -> Refusal | None:
-    """Return why the call is refused; hooks may have rewritten `call.envelope`."""
+async def admit(call: Call, tool: ToolGuard, mode: Mode, payload_bytes: int) -> Refusal | None:
+    """Return why the call is refused; hooks may have rewritten it, of which the row keeps `payload_bytes` at most."""
     envelope = call.envelope
     if envelope is None:
         return None
@@ -30,10 +30,10 @@ async def admit(call: Call, tool: ToolGuard, mode: Mode) -> Refusal | None:
         return None
     if not isinstance(arguments, dict):
         return _invalid(call, "/: arguments must be an object")
-    return await _run_hooks(call, tool, cast("dict[str, Any]", arguments))
+    return await _run_hooks(call, tool, cast("dict[str, Any]", arguments), payload_bytes)
 
 
-async def _run_hooks(call: Call, tool: ToolGuard, arguments: dict[str, Any]) -> Refusal | None:
+async def _run_hooks(call: Call, tool: ToolGuard, arguments: dict[str, Any], payload_bytes: int) -> Refusal | None:
     passage = await run_before(tool.before, before_event(call, arguments))
     call.hooks = (*call.hooks, *passage.records)
     if passage.refusal is not None:
@@ -44,7 +44,7 @@ async def _run_hooks(call: Call, tool: ToolGuard, arguments: dict[str, Any]) -> 
     if wrong is not None:
         reason = f"a hook rewrote the arguments so that they do not fit the tool: {wrong}"
         return Refusal("hook.invalid", 503, errors.UNAVAILABLE, reason)
-    rewritten(call, passage.value, tool.params)
+    rewritten(call, passage.value, tool.params, payload_bytes)
     return None
 
 

@@ -50,6 +50,7 @@ class Guards:
         self._client = HookClient()
         self._lock, self._read_at = Lock(), _NEVER
         self._steps: list[tuple[Hook, Step]] = []
+        self._payload_bytes = 0
         self._made: dict[str, Guard] = {}
         self._counts: dict[str, GuardCounts] = {}
         self._watches: dict[str, ContractWatch] = {}
@@ -64,6 +65,7 @@ class Guards:
         except LockError as error:
             raise GuardError(str(error)) from error
         self._steps = [(hook, self._step(hook)) for hook in fleet.hooks]
+        self._payload_bytes = fleet.audit.payload_bytes
         self._lock, self._read_at, self._made = lock, stamp, {}
 
     def make(self, server: Server) -> Guard:
@@ -72,7 +74,7 @@ class Guards:
         _check_pins(server, pins)
         steps = [step for hook, step in self._steps if not hook.servers or {server.name, OTHERS} & {*hook.servers}]
         counts = self._counts.setdefault(server.name, GuardCounts())
-        guard = self._made[server.name] = Guard(server, pins, steps, counts)
+        guard = self._made[server.name] = Guard(server, pins, steps, counts, payload_bytes=self._payload_bytes)
         return guard
 
     def observed(self) -> Mapping[str, tuple[GuardCounts, int]]:
@@ -92,6 +94,11 @@ class Guards:
         """A server came, went or was restarted."""
         if (watch := self._watches.get(server)) is not None:
             watch.distrust()
+
+    def heard(self, server: str) -> None:
+        """Another worker or replica has found something."""
+        if (watch := self._watches.get(server)) is not None:
+            watch.ask()
 
     async def aclose(self) -> None:
         """Stop watching."""

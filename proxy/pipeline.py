@@ -125,9 +125,9 @@ async def _read(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
     if exchange.method == "POST":
         envelope = parse_envelope(body, max_depth=limits.depth)
         if isinstance(envelope, WireFault):
-            call.echo_id = envelope.id
+            call.rpc_id = envelope.id
             return _refusal_of(envelope)
-        call.envelope = envelope
+        call.take(envelope)
         call.input = route.snapshot_input(call, body)
     return _understand(call)
 
@@ -142,8 +142,10 @@ def _understand(call: Call) -> Refusal | None:
         reason = "the 2026-07-28 protocol knows POST only"
         return Refusal("wire.method", 405, errors.INVALID_REQUEST, reason, ((b"allow", b"POST"),))
     if call.envelope is not None:
-        call.envelope = without_removed(call.envelope, call.era)
-        if fault := check_headers(call.headers, call.envelope, call.era):
+        known = without_removed(call.envelope, call.era)
+        if known is not call.envelope:
+            call.take(known)
+        if fault := check_headers(call.headers, known, call.era):
             return _refusal_of(fault)
     return None
 

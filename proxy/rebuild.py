@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol, cast
 from weakref import WeakValueDictionary
 
@@ -10,7 +11,7 @@ from proxy.answers import encode
 from proxy.ends import BrokenAnswerError, SessionLostError
 from proxy.exchange import Header
 from proxy.relay import EVENT_STREAM, content_type, decode_message, events, is_answer_to, message_of, session_id_in
-from proxy.sessions import SESSION_HEADER, Memory, Session, Sessions
+from proxy.sessions import SESSION_HEADER, Memory, Session, Sessions, SessionStoreUnavailableError
 from proxy.upstream import UpstreamUnreachable
 from proxy.upstream.response import UpstreamResponse
 
@@ -82,7 +83,8 @@ class Rebuilder:
             await self._sessions.end(session, "lost")
             raise SessionLostError(str(error)) from error
         except BaseException:
-            await asyncio.shield(self._sessions.release_rebuild(session))
+            with suppress(SessionStoreUnavailableError):  # the right runs out by itself
+                await asyncio.shield(self._sessions.release_rebuild(session))
             raise
         if rebound.upstream_id != opened:  # the right ran out while the server took its time
             await discard(opened, session.protocol_version, upstream, credentials)

@@ -40,7 +40,7 @@ class Route:
         """The longest that one exchange may take; a stream lives as long as its two ends like."""
         if call.is_long_lived:
             return None
-        tool = call.target() if call.is_tool_call else None
+        tool = call.target if call.is_tool_call else None
         declared = self.server.tools.get(tool) if tool is not None else None
         return declared.timeout_s if declared and declared.timeout_s else self.server.timeouts.total_s
 
@@ -57,7 +57,7 @@ class Route:
         return self._hide(snapshot(shown, whole, rules.output, self.payload_bytes))
 
     def _rules(self, call: Call) -> RedactRule:
-        declared = self.server.tools.get(call.target() or "") if call.is_tool_call else None
+        declared = self.server.tools.get(call.target or "") if call.is_tool_call else None
         return declared.redact if declared else _NOTHING
 
     def _hide(self, payload: Payload) -> Payload:

@@ -21,6 +21,7 @@ from proxy.auth.nonces import PostgresNonces
 from proxy.authorize import Policy
 from proxy.availability import CHANNEL as SERVICES_CHANNEL
 from proxy.availability import ServiceBoard
+from proxy.contract_record import CHANNEL as CONTRACTS_CHANNEL
 from proxy.door import Door
 from proxy.edge import HttpExchange
 from proxy.ends import DRAINING
@@ -169,7 +170,11 @@ class Runtime:
             await road.aclose()
 
     async def _start_background(self) -> None:
-        handlers = {SERVICES_CHANNEL: self._services_changed, SESSIONS_CHANNEL: self.keeper.changed}
+        handlers = {
+            SERVICES_CHANNEL: self._services_changed,
+            SESSIONS_CHANNEL: self.keeper.changed,
+            CONTRACTS_CHANNEL: self._guards.heard,
+        }
         jobs = [
             self.board.run(),
             listen(self.settings.dsn, handlers, self._may_have_missed),

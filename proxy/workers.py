@@ -11,9 +11,11 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 
 _STABLE_S = 5.0
+_PAUSE_S = 1.0
+"""At the least between two starts of a worker that is killed over and over."""
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger("postern.workers")
 
@@ -88,10 +90,11 @@ class _Crew:
         lived_s = monotonic() - self._started.pop(pid)
         if self._is_stopping:
             return 0 if code == -signal.SIGTERM else abs(code)  # it may have been too young to drain
-        if lived_s < _STABLE_S:
+        if lived_s < _STABLE_S and code >= 0:
             _log.error("worker %d ended with %d right after its start; the others are stopped", pid, code)
             self._pass_on(signal.SIGTERM)
-            return abs(code) or 3
+            return code or 3
         _log.error("worker %d ended with %d, another takes its place", pid, code)
+        sleep(max(0.0, _PAUSE_S - lived_s))
         self._fork()
         return 0

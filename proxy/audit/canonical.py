@@ -36,6 +36,7 @@ PAYLOAD_BYTES: Final = 8 * 1024 * 1024
 SCOPE_LIMIT: Final = 512
 REMEMBERED: Final = 4096
 REMEMBERED_BYTES: Final = 512
+INTENDED_BYTES: Final = 8192
 
 NULL: Final = b"\xff\xff\xff\xff"
 _TEXT_OID: Final = 25
@@ -63,20 +64,48 @@ class Encoder:
     def __init__(self, instance: str) -> None:
         self._words: dict[str | None, bytes] = {}
         self._scope_lists: dict[tuple[str, ...], bytes] = {}
+        self._asked: dict[tuple[object, ...], bytes] = {}
+        self._intended: dict[UUID, tuple[Request, bytes]] = {}
         self._instance = word(instance)
 
     def intent(self, intent: Intent) -> bytes:
-        return self._request(intent.request) + _NO_OUTCOME
+        """Encode an intent, and remember it for the row that follows."""
+        made = self._request(intent.request)
+        if len(made) <= INTENDED_BYTES:
+            if len(self._intended) >= REMEMBERED:
+                del self._intended[next(iter(self._intended))]
+            self._intended[intent.request.execution_id] = (intent.request, made)
+        return made + _NO_OUTCOME
 
     def row(self, row: Row) -> bytes:
-        return self._request(row.request) + self._outcome(row.outcome)
+        request = row.request
+        known = self._intended.pop(request.execution_id, None)
+        made = known[1] if known is not None and known[0] is request else self._request(request)
+        return made + self._outcome(row.outcome)
 
     def _request(self, request: Request) -> bytes:
-        word, scopes = self._word, self._scopes_of
-        who, need = request.subject, request.scopes
+        word = self._word
+        what = (request.server, request.http_method, request.method, request.tool, request.subject)
+        asked = (*what, request.audience, request.scopes)
         return b"".join(
             (
                 _key(8, microseconds(request.started), 16, request.execution_id.bytes),
+                self._asked.get(asked) or self._remember(asked, request),
+                word(request.session),
+                word(request.protocol_version),
+                NULL if request.trace_id is None else text(request.trace_id, WORD_BYTES),
+                word(request.remote),
+                self._instance,
+                payload(request.input),
+            )
+        )
+
+    def _remember(self, asked: tuple[object, ...], request: Request) -> bytes:
+        """Encode what is the same in every call of a caller to a tool."""
+        word, scopes = self._word, self._scopes_of
+        who, need = request.subject, request.scopes
+        made = b"".join(
+            (
                 word(request.server),
                 word(request.http_method),
                 word(request.method),
@@ -91,14 +120,9 @@ class Encoder:
                 scopes(need.required),
                 scopes(need.held),
                 scopes(need.matched),
-                word(request.session),
-                word(request.protocol_version),
-                text(request.trace_id, WORD_BYTES),
-                word(request.remote),
-                self._instance,
-                payload(request.input),
             )
         )
+        return _remembered(self._asked, asked, made, 4 * REMEMBERED_BYTES)
 
     def _outcome(self, outcome: Outcome) -> bytes:
         word = self._word
@@ -114,9 +138,9 @@ class Encoder:
                 payload(outcome.output),
                 word(outcome.contract),
                 word(outcome.artifact),
-                text(outcome.error, PROSE_BYTES),
-                number(outcome.events),
-                _hooks(outcome.hooks),
+                NULL if outcome.error is None else text(outcome.error, PROSE_BYTES),
+                NULL if outcome.events is None else number(outcome.events),
+                _hooks(outcome.hooks) if outcome.hooks else NULL,
                 _ONCE if outcome.repeats == 1 and outcome.last_seen is None else _repeated(outcome),
             )
         )
@@ -186,8 +210,8 @@ def array(values: Iterable[str], limit: int) -> bytes:
     return _length(len(body)) + body
 
 
-def _remembered(known: dict[K, bytes], key: K, made: bytes) -> bytes:
-    if len(made) <= REMEMBERED_BYTES:
+def _remembered(known: dict[K, bytes], key: K, made: bytes, most_bytes: int = REMEMBERED_BYTES) -> bytes:
+    if len(made) <= most_bytes:
         if len(known) >= REMEMBERED:
             known.clear()
         known[key] = made

@@ -2,10 +2,12 @@
 
 import asyncio
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from proxy.audit.canonical import Encoder
 from proxy.audit.chain import Kind

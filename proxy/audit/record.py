@@ -1,9 +1,14 @@
-"""What is written about a request: an intent before dispatch, one row when it has ended (SPEC A3, A5)."""
+"""What is written about a request: an intent before dispatch, one row when it has ended (SPEC A3, A5).
 
-from dataclasses import dataclass, field
+Structs, because every call makes a dozen of them: a frozen dataclass takes ten times as long to make. They hold no
+cycles, so that the garbage collector need not look at them.
+"""
+
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
+
+from msgspec import Struct
 
 
 class Status(StrEnum):
@@ -18,8 +23,7 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(Struct, frozen=True, gc=False):
     """A redacted, capped snapshot as JSON text; size in bytes and SHA-256 are of the whole original."""
 
     text: str | None
@@ -27,8 +31,7 @@ class Payload:
     sha256: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True, gc=False):
     """Who asked, and by which proof."""
 
     auth_method: str = "none"
@@ -39,8 +42,7 @@ class Subject:
     asserted_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scopes:
+class Scopes(Struct, frozen=True, gc=False):
     """What was needed, what was held, and which held scopes satisfied the need."""
 
     required: tuple[str, ...] = ()
@@ -48,8 +50,7 @@ class Scopes:
     matched: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True, gc=False):
     """What is known of a request before it is dispatched; `started` is aware UTC and equal in intent and row."""
 
     execution_id: UUID
@@ -68,8 +69,7 @@ class Request:
     input: Payload | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True, gc=False):
     """How it ended. `decision` is the stable code of the decision or refusal, `reason` its sentence."""
 
     status: Status
@@ -89,16 +89,14 @@ class Outcome:
     last_seen: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(Struct, frozen=True, gc=False):
     """Durable before a call is forwarded or a stream's first byte leaves."""
 
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True, gc=False):
     """The one row of a request."""
 
     request: Request
-    outcome: Outcome = field()
+    outcome: Outcome

@@ -30,7 +30,8 @@ class HttpExchange:
     """`keep_alive`: another request may follow on the connection. `is_answered`: the last byte was written."""
 
     __slots__ = (
-        *("_always", "_allowance", "_gone", "_is_chunked", "_limit", "_line", "_on_gone", "_parts", "_size", "_waiter"),
+        *("_always", "_allowance", "_gone", "_is_chunked", "_is_cut", "_limit", "_line", "_on_gone", "_parts", "_size"),
+        "_waiter",
         *("has_begun", "headers", "is_answered", "is_complete", "is_legacy", "keep_alive"),
         *("method", "path", "query", "remote", "scheme"),
     )
@@ -48,21 +49,24 @@ class HttpExchange:
         """HTTP/1.0: no chunks, no second request."""
         self.keep_alive = not is_legacy
         self.has_begun = self.is_answered = self.is_complete = False
-        self._gone = self._is_chunked = False
+        self._gone = self._is_chunked = self._is_cut = False
         self._always: list[Header] = []
         self._parts: list[bytes] = []
         self._size = 0
-        self._limit = self._allowance = HIGH_WATER_BYTES
+        self._limit: int | None = None
+        self._allowance = HIGH_WATER_BYTES
         self._on_gone: Callable[[], None] | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     # --- the connection's side
 
     def feed(self, part: bytes) -> None:
-        """Take a part of the body; what is beyond the reader's limit is counted only."""
+        """Take a part of the body; what is beyond the reader's limit is counted only, once there is a reader."""
         self._size += len(part)
-        if self._size <= self._limit:
+        if self._limit is None or self._size <= self._limit:
             self._parts.append(part)
+        else:
+            self._is_cut = True
         if self._size > self._allowance:
             self._line.rest()
             self._wake()
@@ -88,7 +92,7 @@ class HttpExchange:
     async def read_body(self, limit: int) -> bytes:
         if not self.is_complete:
             await self._arrive(limit)
-        if self._size > limit or self._size > self._limit:
+        if self._size > limit or self._is_cut:
             raise BodyTooLargeError
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)

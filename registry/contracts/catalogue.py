@@ -12,6 +12,7 @@ from registry.contracts.definitions import KINDS, Definition, Kind, name_of, pin
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 MAX_PAGES = 200
 MAX_ITEMS = 20_000
+MAX_BYTES = 16_777_216
 _META = "io.modelcontextprotocol/"
 _CLIENT = {"name": "postern-contracts", "version": "1"}
 _UNSUPPORTED_VERSION, _NO_METHOD = -32022, -32601
@@ -30,11 +31,15 @@ class CatalogueError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to one request: HTTP status, session id where one was given, the JSON-RPC message where one came."""
+    """The answer to one request: HTTP status, session id where one was given, the JSON-RPC message where one came.
+
+    `size` counts its bytes, so that a server cannot fill the memory page by page.
+    """
 
     status: int
     message: Mapping[str, Any] | None = None
     session: str | None = None
+    size: int = 0
 
 
 class Transport(Protocol):
@@ -118,14 +123,19 @@ class _Speaker:
         named = greeting.get("serverInfo") or _object(greeting.get("_meta")).get(f"{_META}serverInfo")
         self.server = " ".join(str(_object(named)[key]) for key in ("name", "version") if key in _object(named))[:200]
         self._number = 1
+        self._bytes = 0
 
     async def ask(self, method: str, params: Mapping[str, Any]) -> Reply:
         self._number += 1
         if self.protocol >= MODERN:
-            return await self._transport.send(
-                "POST", _modern_headers(self.protocol, method), _modern(self.protocol, method, params, self._number)
-            )
-        return await self._transport.send("POST", self._headers(), _request(method, params, self._number))
+            headers = _modern_headers(self.protocol, method)
+            reply = await self._transport.send("POST", headers, _modern(self.protocol, method, params, self._number))
+        else:
+            reply = await self._transport.send("POST", self._headers(), _request(method, params, self._number))
+        self._bytes += reply.size
+        if self._bytes > MAX_BYTES:
+            raise CatalogueError(f"it offers more than {MAX_BYTES:,} bytes of definitions")
+        return reply
 
     async def opened(self) -> None:
         """Tell a legacy server that the greeting is over."""

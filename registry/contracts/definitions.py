@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, cast, get_args
 
-from registry.contracts.canonical import digest
+from registry.contracts.canonical import NotCanonicalError, digest
 
 Kind = Literal["tools", "prompts", "resources", "templates"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -42,6 +42,22 @@ class Pin:
     def digest(self) -> str:
         """The digest of the definition; raises `NotCanonicalError`."""
         return digest(self.definition)
+
+    @cached_property
+    def members(self) -> Mapping[str, object]:
+        """What stands for each member, see `member_digests`."""
+        return member_digests(self.definition)
+
+
+def member_digests(definition: Definition) -> Mapping[str, object]:
+    """Return the digest of each member; in place of one that has none something that equals nothing else."""
+    found: dict[str, object] = {}
+    for key, value in definition.items():
+        try:
+            found[key] = digest(value)
+        except NotCanonicalError:
+            found[key] = object()
+    return found
 
 
 def name_of(kind: Kind, item: object) -> str | None:

@@ -6,8 +6,8 @@ from typing import Literal
 
 from registry.contracts.canonical import NotCanonicalError, digest
 from registry.contracts.catalogue import Catalogue
-from registry.contracts.definitions import KINDS, NAMED_BY, SINGULAR, Definition, Kind, Pin
-from registry.contracts.differences import ABSENT, Difference, differences, is_same
+from registry.contracts.definitions import KINDS, NAMED_BY, SINGULAR, Definition, Kind, Pin, member_digests
+from registry.contracts.differences import ABSENT, Difference, differences
 from registry.contracts.locked import ServerLock
 from registry.problems import printable
 
@@ -73,39 +73,39 @@ def compare_items(
     kind: Kind, pins: Mapping[str, Pin], live: Mapping[str, Definition], *, is_whole: bool
 ) -> tuple[Drift, ...]:
     """Compare one list, or a page of it: then nothing counts as gone, and so nothing as renamed."""
-    changed = {name: _changes(pins[name].definition, item) for name, item in live.items() if name in pins}
-    changed = {name: places for name, places in changed.items() if places}
+    places = {name: tuple(differences(pins[name].definition, item)) for name, item in live.items() if name in pins}
+    changed = {name: each for name, each in places.items() if each}
     added = {name: item for name, item in live.items() if name not in pins}
-    removed = {name: pins[name] for name in pins if name not in live} if is_whole else {}
-    found = [_of_changed(kind, name, changed, pins, live) for name in changed]
-    renamed = list(_renamed(kind, removed, added))
-    for each in renamed:
-        del removed[each.name]
-        del added[each.other or ""]
     absent = {name: pin for name, pin in pins.items() if name not in live}
-    found += [*renamed, *(Drift(kind, name, "removed") for name in removed)]
-    found += [Drift(kind, name, "added", _twin(kind, item, absent)) for name, item in added.items()]
+    found = list(_changed(kind, changed, pins, live))
+    renamed = list(_renamed(kind, absent, added)) if is_whole else []
+    taken = {name for each in renamed for name in each.affected()}
+    twins = {body: name for name, pin in absent.items() if added and (body := _body(kind, pin.definition))}
+    found += renamed
+    found += [Drift(kind, name, "removed") for name in absent if is_whole and name not in taken]
+    for name, item in added.items():
+        if name not in taken:
+            found.append(Drift(kind, name, "added", twins.get(_body(kind, item) or "") if twins else None))
     return tuple(found)
 
 
-def _changes(was: Definition, now: Definition) -> tuple[Difference, ...]:
-    return tuple(differences(was, now))
-
-
-def _of_changed(
+def _changed(
     kind: Kind,
-    name: str,
     changed: Mapping[str, tuple[Difference, ...]],
     pins: Mapping[str, Pin],
     live: Mapping[str, Definition],
-) -> Drift:
-    """A swap is a change whose members are all another pin's, while that one changed, too."""
-    members = _top(changed[name])
-    for other in changed:
-        theirs = pins[other].definition
-        if other != name and all(is_same(theirs.get(m, ABSENT), live[name].get(m, ABSENT)) for m in members):
-            return Drift(kind, name, "swapped", other, changed[name])
-    return Drift(kind, name, "changed", None, changed[name])
+) -> Iterator[Drift]:
+    """Name each change; one whose members are all another pin's, which changed as well, is a swap."""
+    for name, places in changed.items():
+        members = _top(places)
+        now = member_digests({member: live[name][member] for member in members if member in live[name]})
+        others = (other for other in changed if other != name and _says(pins[other], members, now))
+        twin = next(others, None)
+        yield Drift(kind, name, "swapped" if twin is not None else "changed", twin, places)
+
+
+def _says(pin: Pin, members: Iterable[str], now: Mapping[str, object]) -> bool:
+    return all(pin.members.get(member) == now.get(member) for member in members)
 
 
 def _renamed(kind: Kind, removed: Mapping[str, Pin], added: Mapping[str, Definition]) -> Iterator[Drift]:
@@ -121,12 +121,8 @@ def _renamed(kind: Kind, removed: Mapping[str, Pin], added: Mapping[str, Definit
                 taken.add(twin)
                 del bodies[twin], left[name]
                 named = {NAMED_BY[kind]: pin.definition.get(NAMED_BY[kind])}
-                yield Drift(kind, name, "renamed", twin, _changes(pin.definition, {**added[twin], **named}))
-
-
-def _twin(kind: Kind, item: Definition, pins: Mapping[str, Pin]) -> str | None:
-    body = _body(kind, item)
-    return next((name for name, pin in pins.items() if body and _body(kind, pin.definition) == body), None)
+                places = tuple(differences(pin.definition, {**added[twin], **named}))
+                yield Drift(kind, name, "renamed", twin, places)
 
 
 def _body(kind: Kind, item: Definition) -> str | None:

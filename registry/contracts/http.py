@@ -40,7 +40,8 @@ class HttpTransport:
             async with self._client.stream(verb, self._url, content=body, headers=own) as response:
                 number = message.get("id") if message is not None else None
                 found = await _read(response, number) if number is not None else None
-                return Reply(response.status_code, found, response.headers.get("mcp-session-id"))
+                size = response.num_bytes_downloaded
+                return Reply(response.status_code, found, response.headers.get("mcp-session-id"), size)
         except httpx2.ConnectError as error:
             raise CatalogueError(f"nothing accepts connections at {self._url}") from error
         except httpx2.HTTPError as error:

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.audit.errors import AuditConflict, AuditStoreError, AuditUnavailable
 from proxy.audit.limits import Limits

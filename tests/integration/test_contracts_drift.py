@@ -2,15 +2,17 @@
 
 import json
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.fakes.rug_pull import RugPull
 from tests.integration.contracts_sidecar import Guarded, guarded
-from tests.sidecar import wait_for
+from tests.sidecar import META, MODERN, free_port, http, listens, wait_for
 
 PINNED = {"read_note", "delete_note", "table", "become"}
 CASES = [
@@ -217,6 +219,36 @@ def test_warn_lets_it_pass_and_tells(warn, rug, mood, named, said) -> None:
     events = warn.rows("method = 'postern/contract' and decision = 'contract.drift' and status = 'success'")
     assert any(said in each["reason"] for each in events)
     assert said in warn.log("proxy")
+
+
+def test_what_one_replica_finds_the_others_look_for(honest, rug, tmp_path) -> None:
+    """A list through one proxy is enough for a call through another to be refused."""
+    file = tmp_path / "postern.yaml"
+    port = free_port()
+    document = yaml.safe_load(honest.file.read_text(encoding="utf-8"))
+    document["proxy"] |= {"port": port, "public_url": honest.url}
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    file.with_name("postern.lock.yaml").write_bytes(honest.file.with_name("postern.lock.yaml").read_bytes())
+    argv = [sys.executable, "-m", "registry.cli", "proxy"]
+    honest.start("replica", argv, POSTERN_REGISTRY=str(file), POSTERN_INSTANCE="replica")
+    url = f"http://127.0.0.1:{port}"
+    params = {"name": "read_note", "arguments": {"id": 1}, "_meta": META}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    headers |= {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": "read_note"}
+    headers |= {"authorization": f"Bearer {honest.token('notes')}", "host": f"127.0.0.1:{honest.port}"}
+    try:
+        wait_for(lambda: listens(port) and http("GET", f"{url}/readyz").status == 200, "the replica is ready")
+        through_replica = lambda: http("POST", f"{url}/notes/mcp", headers, json.dumps(message).encode()).status
+        assert through_replica() == 200
+        rug.become("poisoned")
+        honest.tools()
+        wait_for(lambda: through_replica() == 403, "the replica knows")
+        rug.become("honest")
+        honest.tools()
+        wait_for(lambda: through_replica() == 200, "the replica knows that all is well")
+    finally:
+        honest.kill("replica", signal.SIGTERM)
 
 
 def test_skip_says_nothing(tmp_path, database, rug) -> None:

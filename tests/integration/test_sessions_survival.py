@@ -71,6 +71,7 @@ def test_a_proxy_that_is_stopped_ends_standing_streams_at_once_and_lets_calls_fi
     process = scene.sidecar.processes["proxy"]
     process.send_signal(signal.SIGTERM)
     standing.wait_for_end()
+    assert standing.events[-1].retry == "3000", "the client comes back when the next proxy is there"
     assert not posted.is_over
     upstream.release.set()
     assert posted.wait_for_messages()[0]["result"]
@@ -181,6 +182,17 @@ def test_a_server_that_does_not_take_the_session_back_is_told_as_a_loss(scene, u
     assert lost.status == 404
     assert document(lost)["error"]["data"]["code"] == "session.lost"
     assert scene.query("select status from mcp_sessions where id = $1", client.session) == [{"status": "lost"}]
+
+
+def test_a_client_that_said_too_much_to_remember_is_told_of_the_loss(scene, upstream) -> None:
+    client = Legacy(scene.sidecar, "one")
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x" * 70_000, "version": "1"}}
+    opened = client.ask("initialize", params)
+    client.session = opened.header("mcp-session-id")
+    assert client.session, document(opened)
+    upstream.restart()
+    lost = client.call("echo")
+    assert (lost.status, document(lost)["error"]["data"]["code"]) == (404, "session.lost")
 
 
 def test_the_answer_of_a_restarted_server_is_not_waited_for_in_vain(scene, upstream) -> None:

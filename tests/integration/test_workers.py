@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,14 +60,11 @@ async def test_both_workers_answer_and_every_call_has_its_row_in_a_chain_that_ho
 
 
 def test_worker_that_is_killed_is_replaced(sidecar) -> None:
-    """After its first seconds; the port never closes."""
+    """The port never closes."""
     first = workers(sidecar)
     victim = min(first)
-    wait_for(lambda: time.time() - psutil.Process(victim).create_time() > 5.5, "the workers are no newcomers")
     os.kill(victim, signal.SIGKILL)
-    try:
-        wait_for(lambda: len(workers(sidecar) - {victim}) == 2, "another worker takes its place")
-    except AssertionError: print(sidecar.log("proxy")); print(workers(sidecar), psutil.Process(sidecar.processes["proxy"].pid).status()); import subprocess as sp; print(sp.run(["py-spy","--version"],capture_output=True) if 0 else sp.run("cat /proc/%d/wchan /proc/%d/status | head -60"%(sidecar.processes["proxy"].pid,)*1 if 0 else ["cat","/proc/%d/status"%sidecar.processes["proxy"].pid],capture_output=True,text=True).stdout[:1500]); raise
+    wait_for(lambda: len(workers(sidecar) - {victim}) == 2, "another worker takes its place")
     assert first - {victim} < workers(sidecar)
     call_until(sidecar, 10)
 

@@ -32,7 +32,7 @@ class Running:
         self.call = Call("server", http_method, (), "127.0.0.1", datetime.now(UTC), uuid4())
         self.call.session = of
         if http_method == "POST":
-            self.call.envelope = Envelope(EnvelopeKind.REQUEST, rpc_id, "tools/call", {"name": "t"}, {})
+            self.call.take(Envelope(EnvelopeKind.REQUEST, rpc_id, "tools/call", {"name": "t"}, {}))
         if resumes is not None:
             self.call.resumed = Position("e", 0, Origin(resumes, 1, "tools/call", "t"))
         self.done = asyncio.Event()

@@ -22,5 +22,19 @@ SELECT server, count(*)::integer AS things, bool_or(mode = 'strict') AS is_withh
           FROM contract_drift WHERE valid_until > now() GROUP BY server, kind, name) AS found
  GROUP BY server;
 
+-- Every worker and replica looks for itself when one of them has found something, or found it gone.
+CREATE FUNCTION contract_drift_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        PERFORM pg_notify('postern_contracts', OLD.server);
+    ELSIF TG_OP = 'INSERT' OR NEW.detail IS DISTINCT FROM OLD.detail THEN
+        PERFORM pg_notify('postern_contracts', NEW.server);
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER contract_drift_changed AFTER INSERT OR UPDATE OR DELETE ON contract_drift
+    FOR EACH ROW EXECUTE FUNCTION contract_drift_changed();
+
 GRANT SELECT, INSERT, UPDATE, DELETE ON contract_drift TO postern_proxy;
 GRANT SELECT ON contract_drift, contract_drift_now TO postern_proxy, postern_auditor, postern_operator;

@@ -1,9 +1,10 @@
 """Requests, intents and rows for audit tests."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from proxy.audit.record import Intent, Outcome, Payload, Request, Row, Scopes, Status, Subject
 from proxy.ids import execution_id

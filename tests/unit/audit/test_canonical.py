@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.audit.canonical import COLUMNS, NULL, WORD_BYTES, Encoder, microseconds, moment, number, text
 from proxy.audit.chain import COPY_HEADER, COPY_TRAILER, Head, Links, genesis

@@ -38,7 +38,7 @@ def server(**section: Any) -> Server:
 def call(method: str = "tools/call", era: Era = Era.MODERN, headers: Any = (), **params: Any) -> Call:
     made = Call.arrive("notes", "POST", tuple(headers), "127.0.0.1")
     message = {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}
-    made.envelope = Envelope(EnvelopeKind.REQUEST, 7, method, params, message)
+    made.take(Envelope(EnvelopeKind.REQUEST, 7, method, params, message))
     made.era, made.protocol_version = era, "2026-07-28" if era is Era.MODERN else "2025-11-25"
     return made
 

@@ -1,6 +1,7 @@
 """Asking a server for everything it offers, in either era, whatever it answers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,3 +109,12 @@ async def test_version_that_the_server_names_is_taken() -> None:
             return {"error": {"code": -32022, "message": "no", "data": {"supported": ["2027-01-01", "2025-11-25"]}}}
 
     assert (await read_catalogue(Later(MODERN, tools_list=pages))).protocol == "2027-01-01"
+
+
+async def test_server_cannot_fill_the_memory_page_by_page() -> None:
+    class Large(Scripted):
+        async def send(self, verb: str, headers: Mapping[str, str], message: Mapping[str, Any] | None) -> Reply:
+            return replace(await super().send(verb, headers, message), size=5_000_000)
+
+    with pytest.raises(CatalogueError, match="bytes of definitions"):
+        await read_catalogue(Large(MODERN, tools_list=lambda _: {"tools": [], "nextCursor": "again"}))

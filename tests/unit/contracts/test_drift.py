@@ -1,5 +1,6 @@
 """Drift in words: what changed, was renamed, was swapped (SPEC C1)."""
 
+import time
 from copy import deepcopy
 from typing import Any
 
@@ -143,3 +144,15 @@ def test_drift_is_empty_exactly_if_nothing_changed(descriptions, data) -> None:
     found = compare(lock, catalogue(live))
     touched = {name for name in {*before, *live} if before.get(name) != live.get(name)}
     assert {name for drift in found for name in drift.affected()} == touched
+
+
+def test_thousands_of_strange_tools_are_compared_in_a_moment(tools) -> None:
+    """A server cannot keep the proxy busy by changing or adding everything."""
+    pins = {f"t{n}": tool(f"t{n}", f"Tool {n}", n={"const": n}) for n in range(300)}
+    lock = ServerLock.of_catalogue(catalogue(pins))
+    turned = {name: {**each, "description": f"{each['description']}!"} for name, each in pins.items()}
+    strange = {f"s{n}": tool(f"s{n}", f"Strange {n}") for n in range(3_000)}
+    began = time.monotonic()
+    assert len(compare(lock, catalogue({**turned, **strange}))) == 3_300
+    assert len(compare(lock, catalogue(strange))) == 3_300
+    assert time.monotonic() - began < 4

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from proxy.audit.record import Payload
 from proxy.guard import Guard
 from proxy.guarded import PASSED
 from proxy.hooks.api import HookEvent, Replace, Rewrite
@@ -159,7 +160,7 @@ async def test_strict_trusts_nothing_before_it_was_looked_at() -> None:
     refusal = await guard.before(call(name="read", arguments={"id": 1}))
     assert refusal is not None
     assert refusal.code == "contract.unverified"
-    guard.contracts.learn(catalogue(READ))
+    guard.contracts.learn(guard.contracts.compare(catalogue(READ)))
     assert await guard.before(call(name="read", arguments={"id": 1})) is None
     unpinned = await guard.before(call(name="other", arguments={}))
     assert unpinned is not None
@@ -183,3 +184,21 @@ async def test_names_from_callers_do_not_fill_the_memory() -> None:
     for number in range(3_000):
         await guard.after(call(name=f"t{number}"), {"jsonrpc": "2.0", "id": 7, "error": {}})
     assert len(guard._tools) <= 2_000
+
+
+async def test_row_of_a_rewritten_call_hides_what_any_row_hides() -> None:
+    """The registry's pointers and cap hold for what a hook made of the arguments, too."""
+
+    async def reveal(_event: HookEvent) -> object:
+        return Rewrite({"pin": 4711, "text": "x" * 500})
+
+    declared = server(tools={"t": {"redact": {"input": ["/arguments/pin"]}}})
+    guard = Guard(declared, None, [step(reveal)], payload_bytes=200)
+    request = call(name="t", arguments={"pin": 1})
+    request.server = declared
+    request.input = Payload("{}", 2, b"d" * 32)
+    assert await guard.before(request) is None
+    assert request.input.text is not None
+    assert "4711" not in request.input.text
+    assert len(request.input.text) <= 200
+    assert (request.input.size, request.input.sha256) == (2, b"d" * 32)

@@ -92,7 +92,7 @@ def test_item_that_cannot_be_compared_is_not_as_pinned() -> None:
 def test_look_replaces_what_lists_have_shown() -> None:
     state = contracts()
     judge_list(state, call("tools/list"), listed(changed(READ, title="x"), WRITE))
-    state.learn(catalogue(READ, WRITE, instructions="Be kind"))
+    state.learn(state.compare(catalogue(READ, WRITE, instructions="Be kind")))
     assert state.findings() == {}
     assert state.is_verified
 
