@@ -15,7 +15,14 @@ from tests.sidecar import META, MODERN, Answer, Sidecar, wait_for
 
 
 class Guarded(Sidecar):
-    """`notes` is the server; `rows` reads the audit log."""
+    """`notes` is the server; `rows` reads the audit log. Proxies that share a database have each their own name."""
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "POSTERN_INSTANCE": self._instance}
+
+    @property
+    def _instance(self) -> str:
+        return f"proxy-{self.port}"
 
     def lock(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         argv = [sys.executable, "-m", "registry.cli", "lock", *arguments]
@@ -40,7 +47,8 @@ class Guarded(Sidecar):
         return run_apart(_fetch(self.dsn.replace("postern_proxy", "postern_auditor"), query))
 
     def drift(self) -> list[dict[str, Any]]:
-        query = "select kind, name, change, detail, mode from contract_drift order by kind, name"
+        columns = "kind, name, change, detail, mode"
+        query = f"select {columns} from contract_drift where instance = '{self._instance}' order by kind, name"
         return run_apart(_fetch(self.dsn, query))
 
     def fails_to_start(self) -> str:

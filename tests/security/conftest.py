@@ -23,6 +23,7 @@ class Guarded:
     def __init__(self, sidecar: Sidecar, recorder: Recorder, auditor_dsn: str) -> None:
         self.sidecar = sidecar
         self.recorder = recorder
+        self.owner = ""
         self._dsn = auditor_dsn
 
     def row(self, execution_id: str) -> dict[str, Any]:

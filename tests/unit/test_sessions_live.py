@@ -1,7 +1,6 @@
 """What can end a request from outside, and what it then says."""
 
 import asyncio
-from datetime import UTC, datetime
 from time import time
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,7 +28,7 @@ class Running:
     def __init__(
         self, of: Session | None, http_method: str = "POST", rpc_id: int | str = 1, resumes: UUID | None = None
     ) -> None:
-        self.call = Call("server", http_method, (), "127.0.0.1", datetime.now(UTC), uuid4())
+        self.call = Call.arrive("server", http_method, (), "127.0.0.1")
         self.call.session = of
         if http_method == "POST":
             self.call.take(Envelope(EnvelopeKind.REQUEST, rpc_id, "tools/call", {"name": "t"}, {}))
