@@ -11,6 +11,7 @@ from proxy import admin
 from proxy.auth.metadata import WELL_KNOWN, metadata_response
 from proxy.edge import HttpExchange
 from proxy.edge.asgi import serve_asgi
+from proxy.metrics import CONTENT_TYPE, render
 from proxy.runtime import Runtime
 
 _MCP_PATH = re.compile(r"/[^/]+/mcp(/.*)?", re.DOTALL)
@@ -25,6 +26,7 @@ class App:
             routes=[
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
+                Route("/metrics", self._metrics),
                 Route(admin.PATH, self._registry),
                 Route(WELL_KNOWN + admin.PATH, self._registry_metadata),
                 Route(WELL_KNOWN + "/{name}/mcp", self._resource_metadata),
@@ -60,3 +62,6 @@ class App:
 
     async def _registry_metadata(self, request: Request) -> Response:
         return await self._runtime.admin.metadata(request)
+
+    async def _metrics(self, _request: Request) -> Response:
+        return Response(render(self._runtime.figures()), media_type=CONTENT_TYPE)

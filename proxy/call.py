@@ -13,6 +13,7 @@ from proxy.ids import execution_id
 from proxy.sessions import Session
 from proxy.sessions_events import Position
 from proxy.wire.era import Era
+from proxy.wire.fields import index_of
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from registry.models import Server
 
@@ -95,7 +96,8 @@ class Call(Struct):
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header of that lower-case name."""
-        return next((value for key, value in self.headers if key == name), None)
+        values = index_of(self.headers).get(name)
+        return values[0] if values is not None else None
 
     def request(self) -> record.Request:
         """What intent and row say about the request: the same object, as long as nothing of it has changed."""

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from proxy import errors
 from proxy.errors import Refusal
 from proxy.exchange import Header
+from proxy.wire.fields import index_of
 from registry.models import Listen
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -27,19 +28,21 @@ class Door:
 
     def check(self, headers: Sequence[Header]) -> Refusal | None:
         """Return the refusal for a wrong or repeated Host or Origin. An absent Origin is no browser's and fine."""
-        hosts = [value.lower() for name, value in headers if name == b"host"]
-        if len(hosts) != 1 or hosts[0] not in self._hosts:
+        found = index_of(headers)
+        hosts = found.get(b"host", ())
+        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
             reason = "the Host header does not name this proxy (proxy.public_url, proxy.allowed_hosts)"
             return Refusal("wire.host", 421, errors.INVALID_REQUEST, reason)
-        origins = [value.lower() for name, value in headers if name == b"origin"]
-        if len(origins) > 1 or (origins and origins[0] not in self._origins):
+        origins = found.get(b"origin", ())
+        if len(origins) > 1 or (origins and origins[0].lower() not in self._origins):
             return Refusal("wire.origin", 403, errors.INVALID_REQUEST, "the Origin header is not an allowed one")
         return None
 
     def cors(self, headers: Sequence[Header]) -> list[Header]:
         """Headers that let an allowed browser origin read an answer."""
-        origin = next((value for name, value in headers if name == b"origin"), None)
-        if origin is None or origin.lower() not in self._origins:
+        origins = index_of(headers).get(b"origin")
+        origin = origins[0] if origins is not None else b""
+        if origins is None or origin.lower() not in self._origins:
             return []
         exposed = b"mcp-session-id, www-authenticate, mcp-protocol-version, x-postern-execution-id"
         return [

@@ -46,6 +46,7 @@ _LONGEST_S = 10_000_000.0
 _KEPT_OF_ERRORS = frozenset({b"allow", b"retry-after"})
 _NOT_THE_CLIENTS = frozenset({401, 403, 407})
 _TOLD_TO_HOOKS = frozenset({Status.FAILED, Status.TIMEOUT})
+_TOTAL_OVER = timed_out("total", reached=True)
 _CONVERSATION = (EndedError, UpstreamError, BrokenAnswerError, SessionLostError, SessionStoreUnavailableError)
 
 
@@ -68,6 +69,7 @@ class Execution:
         self._stream = ClientStream(office, exchange, call, route, is_intended=intended)
         self._conversation = Conversation(office, call, route, self._stream)
         self._stopped: End | None = None
+        self._over = _TOTAL_OVER
         self._deadline: asyncio.Timeout | None = None
         self._is_recorded = False
 
@@ -97,7 +99,7 @@ class Execution:
 
     async def _converse(self) -> Reply | End:
         """Talk to the server within the limits of the request; a client that leaves ends what its leaving cancels."""
-        limit_s, over = self._limit()
+        limit_s = self._limit_s()
         deadline = asyncio.timeout(limit_s)
         try:
             async with deadline:
@@ -111,21 +113,22 @@ class Execution:
         except TimeoutError:
             if not deadline.expired():
                 raise
-            return self._stopped or over
+            return self._stopped or self._over
         except _CONVERSATION as error:
             return self._stopped or end_of(error, self._route.server.name)
 
-    def _limit(self) -> tuple[float | None, End]:
-        """Seconds until the request ends at the latest, and what its end then is."""
+    def _limit_s(self) -> float | None:
+        """Seconds until the request ends at the latest; what its end then is, is left in `_over`."""
         call = self.call
         if not call.is_long_lived:
-            return self._route.total_s(call), timed_out("total", reached=True)
+            return self._route.total_s(call)
         limits = [(_LONGEST_S, STREAM_ENDED)]
         if isinstance(call.identity, Authenticated):
             limits.append((call.identity.expires + self._route.server.oauth.leeway_s - time(), CREDENTIAL_EXPIRED))
         if call.session is not None:
             limits.append((call.session.expires - time(), SESSION_EXPIRED))
-        return min(limits, key=lambda limit: limit[0])
+        limit_s, self._over = min(limits, key=lambda limit: limit[0])
+        return limit_s
 
     def _watch_client(self) -> Callable[[], None]:
         """A modern request is cancelled by its client's leaving, a legacy one is not; streams end in either era."""

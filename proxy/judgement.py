@@ -1,6 +1,6 @@
 """What the row says of an answer, and what the caller gets of it: guard, filter, verdict."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from proxy.audit.record import Payload, Status
 from proxy.call import Call
@@ -12,8 +12,7 @@ from proxy.verdict import Verdict, judge
 _REFUSED_BY_POLICY = "hook.withheld"
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """`message` is None where the caller gets what the server sent; `withheld` says why it gets an error instead.
 
     `output` shows what the caller gets, with size and digest of what the server sent.

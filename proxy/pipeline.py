@@ -21,6 +21,7 @@ from proxy.routes import Route
 from proxy.sessions import Sessions
 from proxy.sessions_binding import bind_session, expect_answer
 from proxy.wire.era import Era, classify, without_removed
+from proxy.wire.fields import Fields
 from proxy.wire.headers import check_headers
 from proxy.wire.jsonrpc import WireFault, parse_envelope
 
@@ -54,7 +55,7 @@ class Pipeline:
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request for an MCP server."""
-        headers = tuple(exchange.headers)
+        headers = Fields.of(exchange.headers)
         client = self._door.forwarders.client_of(exchange.remote, headers)
         call = Call.arrive(_server_name(exchange.path), exchange.method, headers, client)
         try:

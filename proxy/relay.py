@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from typing import cast
 
 import msgspec
+from msgspec import Struct
 
 from proxy.ends import BrokenAnswerError
 from proxy.exchange import Header
@@ -22,15 +22,14 @@ _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,1024}")
 RpcId = int | str | None
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(Struct):
     """A whole answer that waits for its row. `message` is the decoded JSON-RPC response, None where there is none.
 
     `body` is what the client will get: the JSON document, or the last event of a stream with its framing.
     """
 
     status: int
-    headers: list[Header] = field(default_factory=list[Header])
+    headers: list[Header] = []
     body: bytes = b""
     message: dict[str, object] | None = None
     event: SseEvent | None = None

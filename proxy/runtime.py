@@ -27,6 +27,7 @@ from proxy.edge import HttpExchange
 from proxy.ends import DRAINING
 from proxy.executor import Executor
 from proxy.guards import Guards
+from proxy.metrics import Figures
 from proxy.notifications import listen
 from proxy.pipeline import Pipeline
 from proxy.roads import Road, limits_of
@@ -197,6 +198,12 @@ class Runtime:
         """Get no more traffic, and let those with a stream open it elsewhere; what else is under way may finish."""
         self.draining = True
         self.executor.live.end_streams(DRAINING)
+
+    def figures(self) -> Figures:
+        """Return what `/metrics` shows of this worker."""
+        drift = {name: findings for name, (_, findings) in self._guards.observed().items()}
+        audit = self.audit
+        return Figures(audit.counters, audit.healthy, self.executor.in_flight, audit.queued, drift)
 
     def unready(self) -> str | None:
         """Why this worker should get no traffic; None if it should."""

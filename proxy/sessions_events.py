@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
 
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from proxy.wire.sse import SseEvent
@@ -28,8 +29,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(tuple[int, str, Any]).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True, gc=False):
     """The request whose answer a stream carries: `target` is the tool, prompt or resource that it names."""
 
     execution: UUID

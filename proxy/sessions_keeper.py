@@ -88,6 +88,8 @@ class SessionKeeper:
                 await turn()
             except DATABASE_AWAY as error:
                 _log.warning("sessions cannot be kept up to date: %s", error)
+            except Exception:  # noqa: BLE001  an outermost loop: without it no session would ever end
+                _log.exception("the housekeeping of sessions met what it does not know")
             await asyncio.sleep(self._tick_s(longest_s))
 
     def _tick_s(self, longest_s: float) -> float:

@@ -1,25 +1,28 @@
 """What a server's message says about the outcome of a request. Pure."""
 
-from dataclasses import dataclass
 from typing import Any, cast
+
+from msgspec import Struct
 
 from proxy.audit.record import Status
 
 _TEXT_LIMIT = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True, gc=False):
     """Status of the row, and the error's text where there is one."""
 
     status: Status
     error: str | None = None
 
 
+_SUCCESS = Verdict(Status.SUCCESS)
+
+
 def judge(message: dict[str, object] | None, http_status: int) -> Verdict:
     """Judge the final JSON-RPC message, or the bare HTTP status where there is none."""
     if message is None:
-        return Verdict(Status.SUCCESS) if http_status < 400 else Verdict(Status.FAILED, f"HTTP {http_status}")
+        return _SUCCESS if http_status < 400 else Verdict(Status.FAILED, f"HTTP {http_status}")
     error = message.get("error")
     if isinstance(error, dict):
         return Verdict(Status.FAILED, _error_text(cast("dict[str, Any]", error)))
@@ -29,7 +32,7 @@ def judge(message: dict[str, object] | None, http_status: int) -> Verdict:
     fields = cast("dict[str, Any]", result)
     if fields.get("isError") is True:
         return Verdict(Status.TOOL_ERROR, _tool_error_text(fields))
-    return Verdict(Status.SUCCESS)
+    return _SUCCESS
 
 
 def _error_text(error: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ class Controller:
         self.closed: str | None = "the registry was not checked yet"
         self.registry_note = ""
         self.counts: dict[str, dict[str, int]] = {"sessions": {}, "calls": {}}
+        self.drift: dict[str, str] = {}
         self.is_stopping = False
         self.works = Works(client, ledger, settings.instance, settings.paths.logs, lambda: self.closed)
         self._programs = Programs(settings.paths, settings.instance, client)
@@ -290,7 +291,8 @@ class Controller:
         """Return one server's part of the heartbeat."""
         name = keeper.unit.name
         counted = {key: counts.get(name, 0) for key, counts in self.counts.items()} if self.ledger.is_connected else {}
-        return {**keeper.summary(), **(counted if keeper.unit.kind != "proxy" else {})}
+        drift = {"drift": self.drift[name]} if name in self.drift else {}
+        return {**keeper.summary(), **drift, **(counted if keeper.unit.kind != "proxy" else {})}
 
     def write_final_rows(self, reason: str) -> None:
         """Record that nothing runs any more."""

@@ -185,6 +185,11 @@ class Ledger:
         """Count calls in flight by server: intents without their row, no older than the horizon."""
         return {row["server"]: row["open"] for row in await self._fetch("calls", horizon_s)}
 
+    async def drift(self) -> dict[str, str]:
+        """Say by server what is not as pinned, as the proxies have found it (docs/contracts.md)."""
+        rows = await self._fetch("drift")
+        return {row["server"]: f"{'withheld' if row['is_withheld'] else 'drift'}: {row['detail']}" for row in rows}
+
     async def history(self, server: str, limit: int) -> list[dict[str, Any]]:
         """Return the last events of a server, oldest first."""
         rows = await self._fetch("history", self._host, server, limit)

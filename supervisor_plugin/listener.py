@@ -137,6 +137,7 @@ class Listener:
                     "sessions": await self._ledger.sessions(),
                     "calls": await self._ledger.calls(COUNT_HORIZON_S),
                 }
+                self._controller.drift = await self._ledger.drift()
             await asyncio.sleep(max(COUNT_S, (time.monotonic() - started) / COUNT_SHARE))
 
     # The end

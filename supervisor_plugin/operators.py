@@ -140,6 +140,8 @@ def _facts(controller: Controller, keeper: Keeper) -> list[tuple[str, str]]:
     facts.append(
         ("checks", f"every {unit.policy.interval_s:g} s, restart after {unit.policy.failures} failures in a row")
     )
+    if unit.name in controller.drift:
+        facts.append(("contract", controller.drift[unit.name]))
     if report is not None:
         versions = ", ".join(report.protocol_versions) or "-"
         facts.append(("answers", f"{report.latency_ms:.1f} ms, {report.tool_count} tools, protocol {versions}"))

@@ -37,6 +37,9 @@ select i.server, count(*) as open
    and not exists (select from audit_log l where l.started_at = i.started_at and l.execution_id = i.execution_id)
  group by i.server
 
+-- name: drift
+select server, detail, is_withheld from contract_drift_now
+
 -- name: history
 select at, status, health, can_route, pid, reason
   from services_events

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+WHY_CHARS = 200
 _UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
 
@@ -65,7 +66,7 @@ def _status_row(server: dict[str, Any], now: float) -> tuple[str, ...]:
         clock(down, now) if down else "-",
         _count(server.get("sessions")),
         _count(server.get("calls")),
-        str(server.get("reason") or ""),
+        "; ".join(str(server[key])[:WHY_CHARS] for key in ("reason", "drift") if server.get(key)),
     )
 
 

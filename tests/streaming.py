@@ -16,7 +16,7 @@ import asyncpg
 import yaml
 
 from tests.fakes.stateful import TOOLS, Stateful
-from tests.fixtures_postgres import Database, run_apart
+from tests.fixtures_postgres import Database, PrivatePostgres, run_apart
 from tests.sidecar import Sidecar, free_port, http, listens, wait_for
 
 Json = dict[str, Any]
@@ -221,7 +221,7 @@ class Scene:
     def __init__(
         self,
         root: Path,
-        database: Database,
+        database: Database | PrivatePostgres,
         servers: dict[str, dict[str, Any]],
         registry: dict[str, Any] | None = None,
     ) -> None:

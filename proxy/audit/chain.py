@@ -1,10 +1,11 @@
 """One writer's chain: SHA-256 over the previous hash and the canonical form of the entry (SPEC A6). Pure."""
 
 import hashlib
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final, Literal
 from uuid import UUID
+
+from msgspec import Struct
 
 from proxy.audit.canonical import COLUMNS, FORMAT, uuid_field, word
 
@@ -20,8 +21,7 @@ _hash_length = Struct(">i").pack(32)
 _seq = Struct(">iq").pack
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True, gc=False):
     """The last link: its number and hash; number 0 is the genesis."""
 
     seq: int

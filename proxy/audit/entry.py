@@ -2,11 +2,11 @@
 
 import asyncio
 import struct
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from proxy.audit.canonical import Encoder
@@ -19,8 +19,7 @@ _MINIMAL_CHARS: Final = 128
 _UNENCODABLE: Final = (struct.error, TypeError, ValueError, AttributeError, OverflowError)
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(Struct, eq=False):
     """Waits for its commit; `done` is None when nobody waits, `deadline` is of the loop's clock.
 
     `is_patient`: kept over an outage until the deadline. `is_abandoned`: its waiter was told that it failed.

@@ -5,8 +5,8 @@ from itertools import product
 from urllib.parse import unquote_to_bytes
 
 from proxy.auth.codes import AuthCode, Fault
+from proxy.wire.fields import Header, index_of
 
-Header = tuple[bytes, bytes]
 AUTHORIZATION = b"authorization"
 VERIFIED, USER_ID, PERMISSIONS = b"x-proxy-verified", b"x-user-id", b"x-user-permissions"
 _QUERY_NAMES = frozenset({b"access_token", b"token", b"bearer_token", b"id_token", b"jwt"})
@@ -39,14 +39,10 @@ def query_has_token(query: bytes) -> bool:
 
 def find_credentials(headers: Sequence[Header], identity: frozenset[bytes]) -> tuple[bytes | Fault | None, bool]:
     """Return the one Authorization header's value (None without one), and whether identity headers are there too."""
-    found: bytes | Fault | None = None
-    asserted = False
-    for name, value in headers:
-        if name == AUTHORIZATION:
-            found = value if found is None else _DUPLICATE
-        elif name in identity:
-            asserted = True
-    return found, asserted
+    by_name = index_of(headers)
+    values = by_name.get(AUTHORIZATION, ())
+    found = (values[0] if len(values) == 1 else _DUPLICATE) if values else None
+    return found, not identity.isdisjoint(by_name)
 
 
 def read_bearer(authorization: bytes) -> bytes | Fault:

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from proxy.upstream.errors import UpstreamProtocolError, UpstreamTooLarge
 
@@ -11,8 +12,7 @@ _KEEPALIVE_TIMEOUT = re.compile(rb"(?:^|[\s,;])timeout=(\d{1,6})(?:$|[\s,;])", r
 _JUDGED = frozenset({b"content-length", b"transfer-encoding", b"content-encoding", b"content-type", b"keep-alive"})
 
 
-@dataclass(frozen=True, slots=True)
-class Framing:
+class Framing(Struct, frozen=True, gc=False):
     """How the body ends, how large it may grow, and for how long the server says it keeps the connection."""
 
     has_body: bool

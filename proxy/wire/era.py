@@ -1,12 +1,14 @@
 """Which of the two protocols a request speaks: with a handshake and sessions, or stateless (research/mcp.md §1.3)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
+from msgspec import Struct
+
 from proxy import errors
 from proxy.wire.fault import WireFault
+from proxy.wire.fields import index_of
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 
 LEGACY_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
@@ -25,8 +27,7 @@ class Era(StrEnum):
     MODERN = "modern"
 
 
-@dataclass(frozen=True, slots=True)
-class Classification:
+class Classification(Struct, frozen=True, gc=False):
     """`version` is that of the header; None for a legacy request without one (initialize, or 2025-03-26 by default)."""
 
     era: Era
@@ -45,7 +46,7 @@ def classify(
     which its header does not is refused, so that nobody is authorized in one era and served in the other. The order
     of the modern checks is that of the reference server: `_meta`, header against body, version supported.
     """
-    values = [value for name, value in headers if name == VERSION_HEADER]
+    values = index_of(headers).get(VERSION_HEADER, ())
     rpc_id = envelope.id if envelope is not None else None
     if len(values) > 1:
         return _mismatch("wire.header_duplicate", "MCP-Protocol-Version header appears more than once", rpc_id)

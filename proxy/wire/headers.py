@@ -12,11 +12,13 @@ from typing import Any, cast
 from proxy import errors
 from proxy.wire.era import VERSION_HEADER, Era
 from proxy.wire.fault import WireFault
+from proxy.wire.fields import Header, Index, index_of
 from proxy.wire.header_value import decode_value
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from proxy.wire.params import PREFIX, ParamHeader, param_mismatch
 
-Header = tuple[bytes, bytes]
+_NOTHING: frozenset[bytes] = frozenset()
+_PLAIN_JSON = (b"application/json",)
 
 METHOD_HEADER = b"mcp-method"
 NAME_HEADER = b"mcp-name"
@@ -49,10 +51,11 @@ def check_headers(
 
     `declared` comes from `declared_params` of the schema of the tool that is called.
     """
-    wrong = _content_fault(headers, envelope.id)
+    found = index_of(headers)
+    wrong = _content_fault(found, envelope.id)
     if wrong is not None or era is Era.LEGACY:
         return wrong
-    wrong = _method_fault(headers, envelope) or _name_fault(headers, envelope)
+    wrong = _method_fault(found, envelope) or _name_fault(found, envelope)
     return wrong or check_params(headers, envelope, declared)
 
 
@@ -91,7 +94,9 @@ def to_client(headers: Sequence[Header]) -> list[Header]:
 
 def _nominated(headers: Sequence[Header]) -> frozenset[bytes]:
     """Names that `Connection` declares hop-by-hop (RFC 9110 §7.6.1)."""
-    values = [value for name, value in headers if name == b"connection"]
+    values = index_of(headers).get(b"connection")
+    if values is None:
+        return _NOTHING
     return frozenset(token.strip().lower() for value in values for token in value.split(b","))
 
 
@@ -99,36 +104,33 @@ def _restricts(value: bytes) -> bool:
     return all(token.strip().lower() in _RESTRICTING for token in value.split(b","))
 
 
-def _content_fault(headers: Sequence[Header], rpc_id: int | str | None) -> WireFault | None:
-    types = [value for name, value in headers if name == b"content-type"]
-    if len(types) != 1 or _JSON.fullmatch(types[0]) is None:
+def _content_fault(found: Index, rpc_id: int | str | None) -> WireFault | None:
+    types = found.get(b"content-type", ())
+    if types != _PLAIN_JSON and (len(types) != 1 or _JSON.fullmatch(types[0]) is None):
         message = "the Content-Type of a message is application/json"
         return WireFault("wire.content_type", 415, errors.INVALID_REQUEST, message, rpc_id)
-    if any(name == b"content-encoding" and value.strip().lower() != b"identity" for name, value in headers):
+    if any(value.strip().lower() != b"identity" for value in found.get(b"content-encoding", ())):
         message = "a compressed body is not accepted"
         return WireFault("wire.content_encoding", 415, errors.INVALID_REQUEST, message, rpc_id)
     return None
 
 
-def _method_fault(headers: Sequence[Header], envelope: Envelope) -> WireFault | None:
-    values = _values(headers, METHOD_HEADER)
+def _method_fault(found: Index, envelope: Envelope) -> WireFault | None:
+    values = found.get(METHOD_HEADER, ())
     if not values and envelope.kind is EnvelopeKind.NOTIFICATION:
         return None
-    return _mirror_fault("Mcp-Method", [value.decode("latin-1") for value in values], envelope.method, envelope.id)
+    texts = [value.strip(b" \t").decode("latin-1") for value in values]
+    return _mirror_fault("Mcp-Method", texts, envelope.method, envelope.id)
 
 
-def _name_fault(headers: Sequence[Header], envelope: Envelope) -> WireFault | None:
-    values = _values(headers, NAME_HEADER)
+def _name_fault(found: Index, envelope: Envelope) -> WireFault | None:
+    values = found.get(NAME_HEADER, ())
     key = NAMED_BY.get(envelope.method or "")
     named = envelope.params.get(key) if key is not None and envelope.params is not None else None
     if named is None:
         message = "Mcp-Name header has no counterpart in the request body"
         return _fault("wire.header_mismatch", message, envelope.id) if values else None
     return _mirror_fault("Mcp-Name", [decode_value(value) for value in values], named, envelope.id)
-
-
-def _values(headers: Sequence[Header], wanted: bytes) -> list[bytes]:
-    return [value.strip(b" \t") for name, value in headers if name == wanted]
 
 
 def _mirror_fault(

@@ -7,11 +7,12 @@ for that key; ids that are not strings or integers. Top-level keys that JSON-RPC
 tool arguments are the tool's own and may differ by case.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Self, cast
 
 import msgspec
+from msgspec import Struct, structs
 
 from proxy import errors
 from proxy.wire.fault import WireFault
@@ -58,8 +59,7 @@ class EnvelopeKind(StrEnum):
     RESPONSE = "response"
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """A message of known shape. `message` holds known keys only; `params` is the object inside it, or None.
 
     Both are to be read, not changed: whoever rewrites parameters takes `with_params`.
@@ -77,7 +77,7 @@ class Envelope:
 
     def with_params(self, params: dict[str, Any]) -> Self:
         """Return the same message with other parameters."""
-        return replace(self, params=params, message={**self.message, "params": params})
+        return structs.replace(self, params=params, message={**self.message, "params": params})
 
 
 def encode(message: dict[str, Any]) -> bytes:

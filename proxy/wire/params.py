@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from proxy.wire.fields import index_of
 from proxy.wire.header_value import decode_value
 
 ANNOTATION = "x-mcp-header"
@@ -68,11 +69,13 @@ def param_mismatch(
     A header that appears twice is wrong even where nothing is declared; a header that nobody declared is not ours.
     """
     headers: dict[bytes, bytes] = {}
-    for name, value in header_lines:
+    for name, values in index_of(header_lines).items():
         if name.startswith(PREFIX):
-            if name in headers:
+            if len(values) > 1:
                 return f"{_shown(name)} header appears more than once"
-            headers[name] = value
+            headers[name] = values[0]
+    if not declared:
+        return None
     return next((wrong for param in declared if (wrong := _wrong(param, headers.get(param.header), arguments))), None)
 
 

@@ -69,3 +69,15 @@ def test_token_of_a_server_does_not_open_it(sidecar) -> None:
 def test_metadata_of_the_admin_resource(sidecar) -> None:
     answer = http("GET", f"{sidecar.url}/.well-known/oauth-protected-resource/registry")
     assert answer.json()["resource"] == f"{sidecar.url}/registry"
+
+
+def test_metrics_count_what_was_recorded_and_answered(sidecar) -> None:
+    """After one call and one refusal: two answers, two rows, one intent; nothing in flight."""
+    assert sidecar.call("a", "echo", {}, sidecar.token("a", "a:use a:read")).status == 200
+    assert sidecar.call("a", "echo", {}, None).status == 401
+    answer = http("GET", f"{sidecar.url}/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    samples = dict(line.rsplit(" ", 1) for line in answer.body.decode().splitlines() if not line.startswith("#"))
+    assert (samples["postern_audit_answered_total"], samples["postern_audit_rows_total"]) == ("2", "2")
+    assert (samples["postern_audit_intents_total"], samples["postern_in_flight"]) == ("1", "0")
+    assert (samples["postern_audit_healthy"], samples['postern_contract_drift{server="a"}']) == ("1", "0")
