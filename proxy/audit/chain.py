@@ -5,7 +5,7 @@ from struct import Struct
 from typing import Final, Literal
 from uuid import UUID
 
-from msgspec import Struct
+import msgspec
 
 from proxy.audit.canonical import COLUMNS, FORMAT, uuid_field, word
 
@@ -21,7 +21,7 @@ _hash_length = Struct(">i").pack(32)
 _seq = Struct(">iq").pack
 
 
-class Head(Struct, frozen=True, gc=False):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """The last link: its number and hash; number 0 is the genesis."""
 
     seq: int

@@ -344,7 +344,7 @@ def _handler(server: Stateful) -> type[BaseHTTPRequestHandler]:
             line = lines.setdefault(name, Line(name)) if name == "standing" else lines.get(name)
             if line is None:
                 self._json(400, {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "no such event"}})
-            elif line.wires and name != "standing":
+            elif line.wires and name != "standing" and not line.is_over:
                 self._json(409, {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": "Conflict"}})
             else:
                 self._follow(line, int(position), is_new=last is None)
