@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
 
 from proxy.auth.codes import AuthCode, Fault
 from proxy.auth.credential import IDENTITY_HEADERS, Header, spellings
@@ -21,8 +22,7 @@ _DUPLICATE = Fault(AuthCode.IDENTITY_DUPLICATE, "an identity header is repeated 
 _CONFLICT = Fault(AuthCode.CONFLICT, "the request carries more than one proof of identity")
 
 
-@dataclass(frozen=True, slots=True)
-class Presented:
+class Presented(Struct, frozen=True):
     """A request as a signature covers it: `path` decoded and `query` raw, as they arrived; `body` before parsing."""
 
     method: str

@@ -64,11 +64,11 @@ class ServerAuth:
         return cls(server.oauth, expected, keys, assertions, Challenges(url_of(fleet, server), server.oauth.scopes))
 
     async def authenticate(
-        self, headers: Sequence[Header], now: float, presented: Presented | Callable[[], Presented] | None = None
+        self, headers: Sequence[Header], now: float, presented: Presented | None = None
     ) -> Identity | Refusal:
         """Return who sent these headers (names in lower case) at `now` (seconds since the epoch).
 
-        `presented` is the whole request, or makes it: identities that a proxy asserts have a signature that covers it.
+        `presented` is the whole request, for identities that a proxy asserts: their signature covers it.
         """
         authorization, asserted = find_credentials(headers, self._assertions.headers)
         if asserted:
@@ -82,11 +82,7 @@ class ServerAuth:
         return self.challenges.refusal(found) if isinstance(found, Fault) else found
 
     async def _identify(
-        self,
-        headers: Sequence[Header],
-        authorization: object,
-        presented: Presented | Callable[[], Presented] | None,
-        now: float,
+        self, headers: Sequence[Header], authorization: object, presented: Presented | None, now: float
     ) -> Authenticated | Fault:
         if authorization is not None:
             return _CONFLICT if self._assertions.is_marked(headers) else UNSIGNED
