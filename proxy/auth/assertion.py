@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from msgspec import Struct
-
 from proxy.auth.codes import AuthCode, Fault
 from proxy.auth.credential import IDENTITY_HEADERS, Header, spellings
 from proxy.auth.identity import Authenticated
@@ -22,7 +20,8 @@ _DUPLICATE = Fault(AuthCode.IDENTITY_DUPLICATE, "an identity header is repeated 
 _CONFLICT = Fault(AuthCode.CONFLICT, "the request carries more than one proof of identity")
 
 
-class Presented(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Presented:
     """A request as a signature covers it: `path` decoded and `query` raw, as they arrived; `body` before parsing."""
 
     method: str
