@@ -1,6 +1,8 @@
 """What the pipeline needs to know of each server, compiled once from the registry."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from proxy.audit.detector import MASK
 from proxy.audit.record import Payload
