@@ -77,7 +77,8 @@ class UpstreamPool:
             if not waiter.done():
                 waiter.set_exception(UpstreamUnreachable("upstream pool is closed"))
         for connection in tuple(self._connections):
-            connection.abort(UpstreamDisconnected("upstream pool is closed"))
+            if connection.is_made:  # the others give up by themselves, within `connect_s`
+                connection.abort(UpstreamDisconnected("upstream pool is closed"))
         self._idle.clear()
         if self._open:
             self._emptied = self._emptied or asyncio.get_running_loop().create_future()
@@ -95,11 +96,12 @@ class UpstreamPool:
             self._idle.append(connection)
 
     def lost(self, connection: Connection) -> None:
-        """Forget a connection whose socket is gone; its place goes to the next in line."""
-        self._connections.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        self._free_place()
+        """Forget a connection whose socket is gone; its place goes to the next in line. Twice is as good as once."""
+        if connection in self._connections:
+            self._connections.discard(connection)
+            if connection in self._idle:
+                self._idle.remove(connection)
+            self._free_place()
 
     def _take_idle(self) -> Connection | None:
         while self._idle:
@@ -162,6 +164,7 @@ class UpstreamPool:
         """Use a place that is already counted; give it up where no connection comes of it."""
         loop = asyncio.get_running_loop()
         connection = Connection(loop, self)
+        self._connections.add(connection)
         try:
             async with asyncio.timeout(self._limits.connect_s):
                 await loop.create_connection(
@@ -172,14 +175,12 @@ class UpstreamPool:
                     server_hostname=self._target.host if self._ssl is not None else None,
                 )
         except BaseException as error:
-            if not connection.is_made:  # otherwise `lost` is still to come
-                self._free_place()
+            self.lost(connection)  # cancelled in the moment in which the socket was there, uvloop never tells
             if isinstance(error, TimeoutError):
                 raise UpstreamTimeout("connect", sent=False) from error
             if isinstance(error, OSError | UnicodeError):
                 raise UpstreamUnreachable(f"upstream {self._target.authority} cannot be reached: {error}") from error
             raise
-        self._connections.add(connection)
         if self._is_closed:
             connection.abort(UpstreamDisconnected("upstream pool is closed"))
             raise UpstreamUnreachable("upstream pool is closed")
