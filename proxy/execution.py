@@ -62,13 +62,14 @@ class Execution:
     """Runs once. `stop` ends it from outside as long as its row is not being written."""
 
     __slots__ = (
-        *("_conversation", "_deadline", "_exchange", "_is_recorded", "_office", "_over", "_route", "_stopped"),
-        *("_stream", "call", "done"),
+        *("_conversation", "_deadline", "_done", "_exchange", "_is_over", "_is_recorded", "_office", "_over"),
+        *("_route", "_stopped", "_stream", "call"),
     )
 
     def __init__(self, office: Office, exchange: Exchange, call: Call, route: Route, *, intended: bool) -> None:
         self.call = call
-        self.done = asyncio.Event()
+        self._is_over = False
+        self._done: asyncio.Event | None = None
         self._office = office
         self._exchange = exchange
         self._route = route
@@ -95,6 +96,18 @@ class Execution:
         finally:
             await self._conversation.aclose()
             self._office.live.remove(self)
+
+    async def wait(self) -> None:
+        """Return when it is over."""
+        if not self._is_over:
+            self._done = self._done or asyncio.Event()
+            await self._done.wait()
+
+    def over(self) -> None:
+        """Let go whoever waits for the end."""
+        self._is_over = True
+        if self._done is not None:
+            self._done.set()
 
     def stop(self, end: End) -> None:
         """End the conversation now, and the request with it."""

@@ -13,9 +13,12 @@ from proxy.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from proxy.upstream.request import render_request
+from proxy.upstream.request import render_head, with_body
 from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.target import UpstreamLimits, UpstreamTarget
+
+_HEADS = 256
+"""So many rendered heads are kept, by what they were made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class UpstreamPool:
         self._ssl = None
         if target.scheme == "https":
             self._ssl = ssl_context or ssl.create_default_context()
+        self._heads: dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], bytes] = {}
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
         self._line: deque[asyncio.Future[Connection | None]] = deque()
@@ -65,7 +69,7 @@ class UpstreamPool:
         `limits` replaces the pool's durations and sizes for this request (not its connections). Raises
         UpstreamError; cancelling the call closes the connection that it used.
         """
-        request = render_request(method, path or self._path, self._authority, headers, body)
+        request = with_body(method, self._head(method, path or self._path, tuple(headers)), body)
         connection = self._take_idle() or await self._acquire()
         return await connection.exchange(request, limits or self._limits, is_head=method == b"HEAD")
 
@@ -83,6 +87,17 @@ class UpstreamPool:
         if self._open:
             self._emptied = self._emptied or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._emptied)
+
+    def _head(self, method: bytes, path: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+        """Return the rendered head: callers repeat theirs, and rendering judges every byte of it."""
+        key = (method, path, headers)
+        known = self._heads.get(key)
+        if known is None:
+            known = render_head(method, path, self._authority, headers)
+            if len(self._heads) >= _HEADS:
+                self._heads.clear()
+            self._heads[key] = known
+        return known
 
     def stats(self) -> PoolStats:
         return PoolStats(self._open, len(self._idle), len(self._line))

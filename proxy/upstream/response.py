@@ -44,6 +44,8 @@ class UpstreamResponse:
 
     async def read(self, limit: int) -> bytes:
         """Return the rest of the body; beyond `limit` bytes the connection is closed and UpstreamTooLarge raised."""
+        if self._source is None and self._error is None and self._buffered <= limit:
+            return self._take() if self._chunks else b""
         parts: list[bytes] = []
         size = 0
         async for chunk in self:

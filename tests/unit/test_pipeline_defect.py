@@ -34,6 +34,7 @@ class Line:
     """A client's connection in memory."""
 
     remote = "127.0.0.1"
+    is_full = False
 
     def __init__(self) -> None:
         self.sent = b""
