@@ -81,13 +81,13 @@ class Conversation:
         self._sent_ns = 0
 
     def run(self) -> Coroutine[None, None, Reply]:
-        """Return the answer; raise what `ends.end_of` knows. The connection is kept until `aclose`."""
+        """Return the answer; raise what `ends.end_of` knows. The connection is kept until `close`."""
         return self._stand() if self.call.http_method == "GET" else self._converse()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Let the server's connection go: back to the pool where its answer is whole, else closed."""
         if self._response is not None:
-            await self._response.aclose()
+            self._response.close()
             self._response = None
 
     def upstream_us(self) -> int | None:
@@ -104,7 +104,7 @@ class Conversation:
                 if reply.status != 409 or not await patience.waits_for_old_connection(self.call.resumed):
                     return reply
             except UpstreamError as error:
-                await self.aclose()
+                self.close()
                 await patience.wait(error, is_open=self._stream.is_open)
 
     async def _take_over(self) -> None:
@@ -143,8 +143,7 @@ class Conversation:
         call = self.call
         body = call.envelope.encoded() if call.envelope is not None else b""
         limits = self._route.stream_limits if call.is_long_lived else None
-        if self._response is not None:
-            await self.aclose()
+        self.close()
         response = self._response = await self._office.upstream(call).send(
             call.http_method.encode(), self._outgoing(), body, limits=limits
         )

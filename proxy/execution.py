@@ -88,13 +88,13 @@ class Execution:
             if isinstance(ended, Reply):
                 await self._settle(ended)
             else:
-                await self._conversation.aclose()
+                self._conversation.close()
                 await self._conclude(ended)
         except asyncio.CancelledError:
             await asyncio.shield(self._interrupt())
             raise
         finally:
-            await self._conversation.aclose()
+            self._conversation.close()
             self._office.live.remove(self)
 
     async def wait(self) -> None:
@@ -241,7 +241,7 @@ class Execution:
 
     async def _interrupt(self) -> None:
         """The drain's budget is used up: the request ends here."""
-        await self._conversation.aclose()
+        self._conversation.close()
         if not self._is_recorded:
             await self._conclude(INTERRUPTED)
 

@@ -70,12 +70,16 @@ class UpstreamResponse:
             await self._waiter
         return self._take()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Drop what is unread; close the connection unless the body had arrived whole."""
         self._chunks.clear()
         self._buffered = 0
         if self._source is not None:
             self._source.abort(UpstreamDisconnected("the answer was abandoned by its reader"))
+
+    async def aclose(self) -> None:
+        """Do what `close` does."""
+        self.close()
 
     async def __aenter__(self) -> Self:
         return self
