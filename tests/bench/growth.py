@@ -1,6 +1,6 @@
 """What the cost of a call grows with: tables, each value beside the others in one run, and whether that is allowed.
 
-    scripts/bench-growth [--factor NAME]... [--rounds 5] [--seconds 2] [--million 1000000] [--json FILE]
+    scripts/bench-growth [--factor NAME]... [--rounds 5] [--seconds 2] [--million 1000000] [--json FILE] [--publish]
 
 The cost of a call may not depend on servers, agents, sessions or rows, nothing may grow faster than its own factor, and
 memory stays flat over a million calls. Exit codes: 0 measured (whatever is found), 3 something is not installed.
@@ -11,7 +11,7 @@ import json
 import random
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -21,10 +21,12 @@ from typing import Any
 
 from tests.bench import usage
 from tests.bench.factors import FACTORS, Factor, GrowthStage
+from tests.bench.growth_report import MOST_GROWTH, growth_of
+from tests.bench.machine import machine_of
 from tests.bench.message import MODERN
 from tests.bench.placement import Placement, on
+from tests.bench.publishing import GROWTH, publish
 from tests.bench.rounds import Cell, Rounds, Sample
-from tests.bench.run import machine_of
 from tests.bench.stage import Stage
 from tests.bench.wrk import MissingToolError, Wrk, require
 
@@ -32,7 +34,6 @@ CALLERS = 16
 NOISE = 1.3
 """Two medians of this many rounds differ by so much on a machine like ours without any cause."""
 SLICE_S = 10
-MOST_GROWTH = 1.05
 WARM_SHARE = 0.2
 
 
@@ -119,42 +120,6 @@ def million(calls: int) -> dict[str, Any]:
     return {"calls": done, "memory_mb": taken, "growth": round(growth, 3), "is_met": growth <= MOST_GROWTH}
 
 
-def table(judged: Mapping[str, Any]) -> list[str]:
-    """Return one factor as a table in Markdown, with its verdict under it."""
-    head = [f"| {judged['factor']} | requests/s | p50 ms | CPU µs/call | PostgreSQL µs/call | memory MB |"]
-    head.append("|--:|--:|--:|--:|--:|--:|")
-    rows = [
-        f"| {line['value']:,} | {line['rps']:,.0f} | {line['p50_us'] / 1000:.2f} | {line['cpu_us']:.0f} "
-        f"| {line['postgres_us']:.0f} | {line['memory_mb']:.0f} |"
-        for line in judged["lines"]
-    ]
-    return [*head, *rows, "", _verdict(judged)]
-
-
-def _verdict(judged: Mapping[str, Any]) -> str:
-    word = "met" if judged["is_met"] else "**not met**"
-    match judged["rule"]:
-        case "steady":
-            return f"The dearest against the first: {judged['growth']:.2f} (≤ {judged['limit']:g}, which is noise here): {word}."
-        case "linear":
-            return f"The steepest step, as a share of its factor's: {judged['growth']:.2f} (≤ {judged['limit']:g}): {word}."
-        case _:
-            return "Shown, not judged: load, servers and PostgreSQL share the cores with the workers."
-
-
-def spoken(result: Mapping[str, Any]) -> str:
-    """Return the whole result as Markdown."""
-    lines = [part for judged in result["factors"] for part in [*table(judged), ""]]
-    if (over := result["million"]) is not None:
-        word = "met" if over["is_met"] else "**not met**"
-        first, last = over["memory_mb"][0], over["memory_mb"][-1]
-        lines.append(
-            f"Memory over {over['calls']:,} calls: {first[1]:.0f} MB after {first[0]:,}, {last[1]:.0f} MB at the end; "
-            f"from a fifth of them on {over['growth']:.3f} times (≤ {MOST_GROWTH:g}): {word}."
-        )
-    return "\n".join(lines)
-
-
 def main() -> int:
     """Measure, judge, write."""
     names = [factor.name for factor in FACTORS]
@@ -166,6 +131,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--million", type=int, default=1_000_000, metavar="CALLS", help="0 leaves this part out")
     parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--publish", action="store_true", help="write docs/performance/growth.json and what stands on it"
+    )
     options = parser.parse_args()
     try:
         require("wrk")
@@ -184,9 +152,11 @@ def main() -> int:
         "factors": [asdict(measure(factor, options.rounds, options.seconds)) for factor in chosen],
         "million": million(options.million) if options.million else None,
     }
-    print(spoken(result))
+    print(growth_of(result))
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if options.publish:
+        publish(GROWTH, result)
     return 0
 
 
