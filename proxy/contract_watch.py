@@ -19,6 +19,7 @@ WAIT_S: Final = 10.0
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 30.0
 _PAUSE_S: Final = 0.5
 """A server that announces changes without end is looked at with pauses."""
+_NOT_YET: Final = "it was not looked at yet"
 _log = logging.getLogger("postern.contracts")
 
 Look = Callable[[], Awaitable[Catalogue]]
@@ -35,7 +36,7 @@ class ContractWatch:
         self._asked, self._looked = asyncio.Event(), asyncio.Event()
         self._wants_look = True
         self._next_look = 0.0
-        self._trouble = "it was not looked at yet"
+        self._trouble = _NOT_YET
         self._task: asyncio.Task[None] | None = None
         contracts.on_change = self._changed
 
@@ -56,7 +57,7 @@ class ContractWatch:
 
     def distrust(self) -> None:
         """The server may be another one now: nothing strict passes before it was looked at."""
-        self._contracts.is_verified = False
+        self._contracts.distrust()
         self.ask()
 
     async def why_unverified(self) -> str | None:
@@ -69,7 +70,7 @@ class ContractWatch:
             async with asyncio.timeout(WAIT_S):
                 await self._looked.wait()
         except TimeoutError:
-            return self._trouble
+            pass
         return None if self._contracts.is_verified else self._trouble
 
     def _changed(self) -> None:
@@ -98,6 +99,8 @@ class ContractWatch:
             self._wants_look = True
 
     async def _look_once(self) -> None:
+        """Look, and again where what the look has seen may be out of date; whoever waits is told of the last one."""
+        revision = self._contracts.revision
         try:
             async with asyncio.timeout(LOOK_S):
                 live = await self._look()
@@ -107,7 +110,10 @@ class ContractWatch:
         except TimeoutError:
             self._fail(f"it did not say within {LOOK_S:g} s what it offers")
         else:
-            self._contracts.learn(drift)
+            self._trouble = _NOT_YET
+            if not self._contracts.learn(drift, revision):
+                self.ask()
+                return
         self._looked.set()
 
     def _fail(self, trouble: str) -> None:

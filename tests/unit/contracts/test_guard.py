@@ -160,7 +160,7 @@ async def test_strict_trusts_nothing_before_it_was_looked_at() -> None:
     refusal = await guard.before(call(name="read", arguments={"id": 1}))
     assert refusal is not None
     assert refusal.code == "contract.unverified"
-    guard.contracts.learn(guard.contracts.compare(catalogue(READ)))
+    guard.contracts.learn(guard.contracts.compare(catalogue(READ)), guard.contracts.revision)
     assert await guard.before(call(name="read", arguments={"id": 1})) is None
     unpinned = await guard.before(call(name="other", arguments={}))
     assert unpinned is not None
