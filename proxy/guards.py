@@ -21,6 +21,7 @@ from proxy.settings import SettingsError
 from registry.contracts.catalogue import Catalogue, read_catalogue
 from registry.contracts.locked import Lock, ServerLock
 from registry.contracts.lockfile import LockError, lock_path, read_lock
+from registry.contracts.pins import mismatches
 from registry.database.driver import Pool
 from registry.models import Fleet, Hook, Server
 from registry.secrets import SecretReader
@@ -155,14 +156,8 @@ def _is_watched(guard: Guard) -> bool:
 
 
 def _check_pins(server: Server, pins: ServerLock | None) -> None:
-    """A digest that the registry pins for a tool is the lock's."""
-    if server.contract.drift == "skip":
-        return
-    for name, tool in server.tools.items():
-        pin = pins.of("tools").get(name) if pins is not None else None
-        if tool.contract is not None and (pin is None or pin.digest != tool.contract):
-            locked = pin.digest if pin is not None else "nothing"
-            raise GuardError(
-                f"servers.{server.name}.tools.{name}.contract pins {tool.contract}, the lock has {locked}; "
-                f"see `postern lock --diff {server.name}`"
-            )
+    """The gate has compared them; this holds where the lock file was changed since."""
+    for name, told in mismatches(server, pins):
+        raise GuardError(
+            f"servers.{server.name}.tools.{name}.contract: {told}; see `postern lock --diff {server.name}`"
+        )

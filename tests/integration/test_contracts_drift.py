@@ -183,19 +183,6 @@ def test_strict_refuses_a_server_that_cannot_be_looked_at(tmp_path, database) ->
             assert (answer.status, answer.json()["error"]["data"]["code"]) == (503, "contract.unverified")
 
 
-def test_strict_without_a_lock_withholds_everything(tmp_path, database, rug) -> None:
-    args: dict[str, Any] = {"contract": {"drift": "strict"}, "lock": False}
-    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, **args) as sidecar:
-        assert sidecar.tools() == set()
-        answer = sidecar.use("table")
-        assert (answer.status, answer.json()["error"]["data"]["code"]) == (403, "contract.unlocked")
-        assert "postern lock notes" in answer.json()["error"]["message"]
-        wait_for(lambda: [each["kind"] for each in sidecar.drift()] == ["lock"], "the missing lock is visible")
-        assert sidecar.lock().returncode == 0
-        sidecar.processes["proxy"].send_signal(signal.SIGHUP)
-        wait_for(lambda: sidecar.tools() == PINNED, "the new lock counts after a reload")
-
-
 @pytest.fixture(scope="module")
 def warn(tmp_path_factory, module_database, rug) -> Iterator[Guarded]:
     root = tmp_path_factory.mktemp("warn")
@@ -256,20 +243,6 @@ def test_skip_says_nothing(tmp_path, database, rug) -> None:
         rug.become("added")
         assert "upload" in sidecar.tools()
         assert sidecar.drift() == []
-
-
-def test_lock_that_was_edited_by_hand_stops_the_start(tmp_path, database, rug) -> None:
-    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, start=False) as sidecar:
-        lock = sidecar.file.with_name("postern.lock.yaml")
-        lock.write_text(lock.read_text().replace("Delete one note for good", "Delete all notes"))
-        assert "notes.tools.delete_note" in (said := sidecar.fails_to_start())
-        assert "does not fit its digest" in said
-
-
-def test_contract_digest_in_the_registry_is_the_locks(tmp_path, database, rug) -> None:
-    pinned = {"read_note": {"contract": "sha256:" + "0" * 64}, "*": {}}
-    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, tools=pinned, start=False) as sidecar:
-        assert "postern lock --diff notes" in sidecar.fails_to_start()
 
 
 def test_legacy_and_modern_clients_see_the_same_contracts(warn, rug) -> None:

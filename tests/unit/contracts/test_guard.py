@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.audit.record import Payload
+from proxy.contract_record import entries
 from proxy.guard import Guard
 from proxy.guarded import PASSED
 from proxy.hooks.api import HookEvent, Replace, Rewrite
@@ -202,3 +203,26 @@ async def test_row_of_a_rewritten_call_hides_what_any_row_hides() -> None:
     assert "4711" not in request.input.text
     assert len(request.input.text) <= 200
     assert (request.input.size, request.input.sha256) == (2, b"d" * 32)
+
+
+async def test_pinned_schema_that_cannot_be_used_refuses_its_tool() -> None:
+    """The gate finds it; where the lock file was changed since, no call goes unchecked."""
+    schema = {"type": "object", "$ref": "http://127.0.0.1:9/x.json"}
+    refusal = await Guard(server(), lock_of({"name": "t", "inputSchema": schema})).before(call(name="t", arguments={}))
+    assert refusal is not None
+    assert refusal.code == "contract.input"
+    assert "cannot be used" in refusal.reason
+
+
+async def test_strict_without_a_lock_lets_nothing_pass() -> None:
+    """The gate lets no such server start; where the lock file went away since, all of it is withheld and told."""
+    guard = Guard(server(contract={"drift": "strict"}))
+    refusal = await guard.before(call(name="read", arguments={"id": 1}))
+    assert refusal is not None
+    assert (refusal.code, refusal.status) == ("contract.unlocked", 403)
+    assert "postern lock notes" in refusal.reason
+    listed: dict[str, object] = {"jsonrpc": "2.0", "id": 7, "result": {"tools": [READ]}}
+    guarded = await guard.after(call("tools/list"), listed)
+    assert guarded.message is not None
+    assert guarded.message["result"] == {"tools": []}
+    assert [key for key, _ in entries(guard.contracts).items()] == [("lock", "")]

@@ -170,6 +170,22 @@ CASES: dict[str, str] = {
     "SCOPE-UNSATISFIABLE": HEAD
     + "permissions: {scopes: [a:admin], implies: {a:admin: [a:use, a:read]}}\n"
     + f"servers:\n  a: {{{A}, tools: {{t: {{\n    scopes: [a:raed]}}}}}} #! SCOPE-UNSATISFIABLE\n",
+    # ---- contracts; those that need a lock file are in test_lock_rules.py
+    "CONTRACT-UNLOCKED": servers(
+        f"a: {{{A}, contract: {{",
+        "   drift: strict}} #! CONTRACT-UNLOCKED",
+        f"b: {{{B}, contract: {{drift: warn,",
+        "   resources: strict}} #! CONTRACT-UNLOCKED",
+        "c: {enabled: false, contract: {drift: strict}}",
+    ),
+    "CONTRACT-DIGEST": servers(f"a: {{{A}, tools: {{t: {{", '   contract: "sha256:0"}}} #! CONTRACT-DIGEST'),
+    "CONTRACT-SCHEMA": servers(
+        f"a: {{{A}, tools: {{",
+        "   t: {output_schema: {type: strange}}, #! CONTRACT-SCHEMA",
+        "   u: {output_schema: {$ref: 'https://example.com/x'}}, #! CONTRACT-SCHEMA",
+        "   v: {output_schema: {anyOf: [{$ref: '#'}]}}, #! CONTRACT-SCHEMA",
+        "   w: {output_schema: {type: object}}}}",
+    ),
     # ---- hooks and trusted proxies
     "HOOK-TARGET": HEAD + "hooks:\n  - {name: h, event: PreToolUse} #! HOOK-TARGET\n",
     "HOOK-SERVER-UNKNOWN": HEAD
