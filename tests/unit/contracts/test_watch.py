@@ -1,7 +1,7 @@
 """A watch looks while lists pass and servers restart: what it has seen before is not the last word (SPEC C1)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -57,7 +57,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def watched(mode: str = "strict") -> AsyncIterator[Stage]:
+async def watched(mode: str = "strict") -> AsyncGenerator[Stage]:
     stage = Stage(mode)
     stage.watch.start()
     try:

@@ -135,9 +135,15 @@ CASES: dict[str, str] = {
     "SECRET-LITERAL": cloud(
         f"a: {{{GOOD}, port: 5001, oauth: {{scopes: [a:use],",
         f"   keys: [{{kid: k, secret: {'x' * 40}}}]}}, #! SECRET-LITERAL",
-        "   env: {T: {value: hunter2, secret: true}}} #! SECRET-LITERAL",
+        "   env: {T: {value: hunter2, secret: true}}, #! SECRET-LITERAL",
+        "   tables: [{name: t, database: 'postgresql://u:hunter2@h/d'}]} #! SECRET-LITERAL",
     ),
-    "SECRET-UNRESOLVED": servers(f"a: {{{A},", "   headers: [{name: X, value: env:NOT_SET}]} #! SECRET-UNRESOLVED"),
+    "SECRET-UNRESOLVED": servers(
+        f"a: {{{A}, headers: [",
+        "   {name: X, value: env:NOT_SET}], tables: [ #! SECRET-UNRESOLVED",
+        "   {name: t, database: env:NOT_SET}, #! SECRET-UNRESOLVED",
+        "   {name: u, database: env:KEY_B}, {name: v, database: env:KEY_B}]}",
+    ),
     "SECRET-STORE": servers(f"a: {{{A},", "   headers: [{name: X, value: store:x}]} #! SECRET-STORE"),
     "SECRET-FILE-MODE": servers(f"a: {{{A},", "   headers: [{name: X, value: file:postern.yaml}]} #! SECRET-FILE-MODE"),
     "VARIABLE-UNRESOLVED": servers(
