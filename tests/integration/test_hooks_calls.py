@@ -10,6 +10,7 @@ import pytest
 from registry.contracts.canonical import digest
 from tests.fakes.rug_pull import SECRET, RugPull
 from tests.integration.contracts_sidecar import Guarded, guarded
+from tests.sidecar import META
 
 FAKES = "tests.fakes.hooks"
 
@@ -69,9 +70,9 @@ def test_rewritten_arguments_reach_the_server_and_the_row_tells(hooked, rug) -> 
     assert changed["hook"] == "double"
     assert (changed["before"], changed["after"]) == (digest({"id": 4}), digest({"id": 8}))
     assert changed["changed"] == ["/id"]
-    sent = {"name": "delete_note", "arguments": {"id": 4}}
-    assert hashlib.sha256(json.dumps(sent).encode()).digest() != row["input_sha256"]
-    assert len(row["input_sha256"]) == 32
+    params = {"name": "delete_note", "arguments": {"id": 4}, "_meta": META}
+    sent = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+    assert (row["input_bytes"], row["input_sha256"]) == (len(sent), hashlib.sha256(sent).digest())
 
 
 def test_credential_in_arguments_is_refused_before_the_server(hooked, rug) -> None:

@@ -101,11 +101,18 @@ async def test_rewriting_hook_changes_body_and_mirrored_headers_alike() -> None:
         (answer([1]), "2026-07-28", "/structuredContent/"),
         (answer(), "2026-07-28", "is missing"),
         (answer(), "2025-06-18", "is missing"),
+        (answer({"text": 7}, task={"taskId": "1"}), "2025-11-25", "/structuredContent/text"),
+        ({"jsonrpc": "2.0", "id": 7, "result": {"task": {}}}, "2025-11-25", "is missing"),
+        (answer({"text": 7}, resultType="input_required"), "2025-11-25", "/structuredContent/text"),
+        (answer({"text": 7}, resultType="input_required"), "2026-07-28", "/structuredContent/text"),
+        (answer({"text": 7}, resultType="task"), "2026-07-28", "/structuredContent/text"),
+        (answer({"text": 7}, resultType=["odd"]), "2026-07-28", "/structuredContent/text"),
     ],
 )
 async def test_answer_that_breaks_its_promise_is_withheld(reply, version, said) -> None:
+    """Whatever it calls itself: no result talks its way past the schema."""
     guard = Guard(server(), lock_of(READ))
-    request = call(name="read", arguments={"id": 1})
+    request = call(era=Era.MODERN if version >= "2026" else Era.LEGACY, name="read", arguments={"id": 1})
     request.protocol_version = version
     guarded = await guard.after(request, reply)
     assert guarded.finding is not None
@@ -122,12 +129,11 @@ async def test_answer_that_breaks_its_promise_is_withheld(reply, version, said) 
         (answer(), "2025-03-26"),
         (answer(isError=True), "2026-07-28"),
         (answer(resultType="input_required"), "2026-07-28"),
-        ({"jsonrpc": "2.0", "id": 7, "result": {"task": {}}}, "2025-11-25"),
         ({"jsonrpc": "2.0", "id": 7, "error": {"code": -1, "message": "no"}}, "2026-07-28"),
     ],
 )
 async def test_what_promises_nothing_passes(reply, version) -> None:
-    """Old protocol versions, errors, questions and tasks have no structured content to check."""
+    """Old protocol versions, errors and questions have no structured content to check."""
     guard = Guard(server(), lock_of(READ))
     request = call(name="read", arguments={"id": 1})
     request.protocol_version = version
@@ -178,6 +184,19 @@ async def test_registry_may_bind_tools_that_nobody_pinned() -> None:
     assert "'postern/artifact': 'text'" in str(other.message)
     wrong = await guard.after(call(name="t"), answer({"items": 7}))
     assert wrong.finding is not None
+
+
+@pytest.mark.parametrize("mode", ["warn", "strict"])
+async def test_server_cannot_claim_an_artifact(mode) -> None:
+    """The tag says that Postern has checked: what a server writes there goes, where the result is none or an error."""
+    guard = Guard(server(tools={"t": {"artifact": "list"}}, contract={"output": mode}))
+    claim = {"_meta": {"postern/artifact": "list", "mine": 1}}
+    for reply in (answer({"items": 7}, **claim), answer({"items": 7}, isError=True, **claim)):
+        guarded = await guard.after(call(name="t"), reply)
+        assert guarded.message is not None
+        assert "postern/artifact" not in str(guarded.message)
+        if mode == "warn":
+            assert "mine" in str(guarded.message)
 
 
 async def test_names_from_callers_do_not_fill_the_memory() -> None:
