@@ -138,12 +138,11 @@ async def test_hook_that_never_ends_is_left_behind_only_so_often() -> None:
                 await ended.wait()
 
     stubborn = Step("mine", "PreToolUse", ignore, 0.001)
-    for _ in range(MOST_LEFT_BEHIND + 3):
-        passage = await run_before([stubborn], event())
-        assert passage.has_failed
+    passages = [await run_before([stubborn], event()) for _ in range(MOST_LEFT_BEHIND + 3)]
+    assert all(passage.has_failed for passage in passages)
     assert len(stubborn.left_behind) == MOST_LEFT_BEHIND
-    assert passage.refusal is not None
-    assert "have not ended" in passage.refusal.reason
+    assert passages[-1].refusal is not None
+    assert "have not ended" in passages[-1].refusal.reason
     ended.set()
     await asyncio.wait(list(stubborn.left_behind))
     assert not stubborn.left_behind
