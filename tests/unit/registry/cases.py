@@ -194,6 +194,15 @@ CASES: dict[str, str] = {
     ),
     # ---- hooks and trusted proxies
     "HOOK-TARGET": HEAD + "hooks:\n  - {name: h, event: PreToolUse} #! HOOK-TARGET\n",
+    "HOOK-SECRET": HEAD
+    + "hooks:\n  - {name: h, event: PreToolUse, url: 'https://example.com/h'} #! HOOK-SECRET\n"
+    + "  - {name: i, event: PreToolUse, url: 'https://example.com/h', secret: too-short} #! HOOK-SECRET\n"
+    + "  - {name: j, event: PreToolUse, url: 'https://example.com/h', secret: env:KEY_C}\n",
+    "HOOK-PYTHON": HEAD
+    + "hooks:\n  - {name: h, event: PreToolUse, python: policies} #! HOOK-PYTHON\n"
+    + "  - {name: i, event: PreToolUse, python: 'policies:'} #! HOOK-PYTHON\n"
+    + "  - {name: j, event: PreToolUse, python: 'policies.py:check'} #! HOOK-PYTHON\n"
+    + "  - {name: k, event: PreToolUse, python: 'package.module:check'}\n",
     "HOOK-SERVER-UNKNOWN": HEAD
     + "hooks:\n  - {name: h, event: PreToolUse, python: 'm:f', servers: [nobody]} #! HOOK-SERVER-UNKNOWN\n",
     "TRUSTED-PROXY-SERVER-UNKNOWN": HEAD
