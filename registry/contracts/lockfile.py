@@ -33,6 +33,8 @@ HEADER = """\
 # What each server promised when somebody looked: made by `postern lock`, approved by review.
 # `postern lock --diff` shows how the servers differ from it, `postern lock --approve` takes over what they say now.
 """
+MAX_BYTES = 33_554_432
+_MAX_NODES = 4_000_000
 _VERSION = 1
 _MAX_PROBLEMS = 100
 _NOT_BY_HAND = "made by `postern lock`, not by hand: take it back from version control, or remove it and lock again"
@@ -60,21 +62,30 @@ def lock_path(registry: Path) -> Path:
 def read_lock(path: Path) -> Lock:
     """Return the lock, an empty one where there is no file; raise `LockError`."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return Lock()
     except OSError as error:
         reason = f"cannot read {quoted(str(path))}: {error.strerror}"
         raise LockError.of([Problem("LOCK-UNREADABLE", str(path), 1, 1, reason, "check its owner and mode")]) from error
-    source, problems = parse(content, str(path))
+    return _parse_lock(content, str(path), MAX_BYTES)
+
+
+def _parse_lock(content: bytes, shown: str, max_bytes: int) -> Lock:
+    source, problems = parse(content, shown, max_bytes=max_bytes, max_nodes=_MAX_NODES)
     if problems or source.root is None:
         raise LockError.of(problems)
     return _Reader(source).lock(source.root.data)
 
 
-def write_lock(path: Path, lock: Lock) -> bool:
-    """Replace the file in one step; False where it says the same already. Raises `LockError`."""
+def write_lock(path: Path, lock: Lock, max_bytes: int = MAX_BYTES) -> bool:
+    """Replace the file in one step; False where it says the same already.
+
+    Raises `LockError`, also where what would be written could not be read again; then the file stays as it was.
+    """
     text = render_lock(lock)
+    _parse_lock(text.encode(), f"the new {path.name}", max_bytes)
     try:
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return False
