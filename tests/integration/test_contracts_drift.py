@@ -1,5 +1,7 @@
 """A rug pull, staged with a real server: refused in strict mode, reported in warn mode (SPEC C1)."""
 
+import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -10,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from supervisor_plugin.ledger import Ledger, LedgerAwayError
 from tests.fakes.rug_pull import RugPull
+from tests.fixtures_postgres import run_apart
 from tests.integration.contracts_sidecar import Guarded, guarded
 from tests.sidecar import META, MODERN, free_port, http, listens, wait_for
 
@@ -83,10 +87,28 @@ def test_strict_lets_all_pass_again_when_the_server_is_as_pinned(honest, rug) ->
 
 
 def test_removed_tool_is_reported(honest, rug) -> None:
+    """In the row and the table, as a metric, and to the listener that shows it in `fleet status`."""
     rug.become("removed")
     assert honest.tools() == PINNED - {"delete_note"}
     honest.drifted("delete_note")
     assert honest.use("delete_note", id=1).status == 403
+    assert 'postern_contract_drift{server="notes"} 1\n' in http("GET", f"{honest.url}/metrics").body.decode()
+    known = run_apart(_as_the_listener_sees_it(honest.dsn.replace("postern_proxy", "postern_owner")))
+    assert known == {"notes": "withheld: tool delete_note is gone"}
+
+
+async def _as_the_listener_sees_it(dsn: str) -> dict[str, str]:
+    ledger = Ledger(lambda: dsn, "here", "fleet-1", "boot-1")
+    running = asyncio.create_task(ledger.run())
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(LedgerAwayError):
+                    return await ledger.drift()
+                await asyncio.sleep(0.02)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 def test_strict_withholds_a_changed_prompt(honest, rug) -> None:

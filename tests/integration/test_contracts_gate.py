@@ -1,6 +1,7 @@
 """A broken contract is found at the gate, and there is a way from nothing to locked (SPEC C1, R4)."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from supervisor_plugin.gatekeeper import RegistryRefusedError, read_registry
 from tests.fakes.rug_pull import RugPull
+from tests.fixtures_postgres import run_apart
 from tests.integration.contracts_sidecar import Guarded, guarded, pin_schema
 from tests.sidecar import http, listens, wait_for
 
@@ -61,6 +64,8 @@ def test_way_from_nothing_to_locked(sidecar) -> None:
     assert checked(sidecar) == [("postern.yaml", "CONTRACT-UNLOCKED")] * 2
     said = sidecar.fails_to_start(1)
     assert said.count("CONTRACT-UNLOCKED") == 2
+    with pytest.raises(RegistryRefusedError, match=rf"postern.yaml:{line}:14: CONTRACT-UNLOCKED .* \(and 1 more\)"):
+        run_apart(read_registry(sidecar.file, {**os.environ, **sidecar.environment()}))
 
     asked = sidecar.lock()
     assert asked.returncode == 3
