@@ -22,6 +22,7 @@ class Stage:
         self.contracts = Contracts(server(contract={"drift": mode}), lock_of(READ))
         self.watch = ContractWatch(self.contracts, self._look, self._publish, recheck_s=3600.0)
         self.published: list[set[str]] = []
+        self.is_recording = True
         self._answers: asyncio.Queue[Catalogue | Exception] = asyncio.Queue()
         self._begun: asyncio.Queue[None] = asyncio.Queue()
 
@@ -52,8 +53,9 @@ class Stage:
             raise found
         return found
 
-    async def _publish(self, contracts: Contracts) -> None:
+    async def _publish(self, contracts: Contracts) -> bool:
         self.published.append({name for _, name in contracts.findings()})
+        return self.is_recording
 
 
 @asynccontextmanager
@@ -113,3 +115,47 @@ async def test_look_that_fails_says_why() -> None:
         asked = asyncio.create_task(stage.watch.why_unverified())
         stage.fail()
         assert await asked == "it is away"
+
+
+async def test_server_that_cannot_be_asked_any_more_is_not_known_to_be_as_pinned() -> None:
+    """One failure may be a hiccup; a second one ends the trust until it can be looked at again."""
+    async with watched() as stage:
+        await stage.begun()
+        stage.answer(READ)
+        await stage.settled(lambda: stage.contracts.is_verified)
+        for still_trusted in (True, False):
+            stage.watch.ask()
+            await stage.begun()
+            count = len(stage.published)
+            stage.fail()
+            await stage.settled(lambda seen=count: len(stage.published) > seen)
+            assert stage.contracts.is_verified is still_trusted
+        asked = asyncio.create_task(stage.watch.why_unverified())
+        stage.answer(READ)
+        assert await asked is None
+
+
+async def test_finding_that_could_not_be_recorded_is_published_again() -> None:
+    """The database was away: the row does not wait for the next look, which may be an hour off."""
+    async with watched("warn") as stage:
+        stage.is_recording = False
+        await stage.begun()
+        stage.answer(POISONED)
+        await stage.settled(lambda: stage.published[-1:] == [{"read"}])
+        stage.is_recording = True
+        count = len(stage.published)
+        stage.answer(POISONED)
+        await stage.settled(lambda: len(stage.published) > count)
+
+
+async def test_watch_that_meets_a_defect_trusts_nothing(caplog) -> None:
+    """Whatever a server says that we have not foreseen: it is not taken for as pinned, and the log has the traceback."""
+    async with watched() as stage:
+        await stage.begun()
+        stage.answer(READ)
+        await stage.settled(lambda: stage.contracts.is_verified)
+        stage.watch.ask()
+        await stage.begun()
+        stage._answers.put_nowait(ZeroDivisionError("a defect"))
+        await stage.settled(lambda: not stage.contracts.is_verified)
+        assert "met a defect" in caplog.text
