@@ -55,7 +55,8 @@ def command(servers: tuple[str, ...], file: str | None, *, shows: bool, approve:
     try:
         lock = read_lock(target)
         findings = _find(result.fleet, servers, lock, _road(path, starts=starts))
-        wrote = not shows and write_lock(target, adopt(lock, findings, approve=approve))
+        adopted = adopt(lock, findings, approve=approve)
+        wrote = not shows and adopted != lock and write_lock(target, adopted)
     except LockError as error:
         click.echo(f"postern lock: {error}", err=True)
         sys.exit(EXIT_CANNOT)

@@ -82,6 +82,8 @@ def test_server_that_does_not_run_cannot_be_locked(fleet) -> None:
     assert done.returncode == 3
     assert "notes: not asked: nothing accepts connections at http://127.0.0.1:9/mcp" in done.stdout
     assert "postern up" not in done.stdout
+    assert "wrote" not in done.stdout
+    assert not fleet.file.with_name("postern.lock.yaml").exists()
 
 
 @pytest.mark.parametrize("arguments", [("--diff", "--approve"), ("nobody",), ("--what",)])
