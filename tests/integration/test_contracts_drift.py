@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import pytest
@@ -150,9 +152,7 @@ def test_list_changed_is_a_reason_to_look(honest, rug) -> None:
 
 def _open_stream(sidecar: Guarded, token: str, session: str):
     """Open the session's GET stream and read it in the background; the returned function ends that."""
-    import http.client
-
-    connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", sidecar.port, timeout=30)
     headers = {
         "accept": "text/event-stream",
         "authorization": f"Bearer {token}",
@@ -167,15 +167,17 @@ def _open_stream(sidecar: Guarded, token: str, session: str):
         try:
             while response.read1(65_536):
                 pass
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, HTTPException):
             return
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
 
     def end() -> None:
+        """Wake the reader, which holds the response's lock until something comes, and close."""
         if connection.sock is not None:
-            connection.sock.close()
+            connection.sock.shutdown(socket.SHUT_RDWR)
+        reader.join()
         response.close()
         connection.close()
 
