@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import Protocol
 
+from proxy.answers import encode
 from proxy.call import Call
 from proxy.client_stream import ClientStream
 from proxy.ends import (
@@ -33,6 +34,7 @@ from proxy.sessions import SESSION_HEADER, Session, Sessions
 from proxy.sessions_events import LAST_EVENT_HEADER
 from proxy.sessions_live import Live
 from proxy.sessions_state import keep_state
+from proxy.tasks_answer import own_answer
 from proxy.upstream import UpstreamError, UpstreamLimits
 from proxy.upstream.response import UpstreamResponse
 from proxy.wire.era import Era
@@ -80,7 +82,8 @@ class Conversation:
 
     async def run(self) -> Reply:
         """Return the answer; raise what `ends.end_of` knows. The connection is kept until `aclose`."""
-        return await (self._stand() if self.call.http_method == "GET" else self._converse())
+        reply = await (self._stand() if self.call.http_method == "GET" else self._converse())
+        return await self._with_own_tasks(reply)
 
     async def aclose(self) -> None:
         """Let the server's connection go: back to the pool where its answer is whole, else closed."""
@@ -91,6 +94,16 @@ class Conversation:
     def upstream_us(self) -> int | None:
         """How long the server has had the request so far; None before it was handed over."""
         return (perf_counter_ns() - self._sent_ns) // 1000 if self._sent_ns else None
+
+    async def _with_own_tasks(self, reply: Reply) -> Reply:
+        """Return the answer with our task ids in it; a new task is bound to its principal before."""
+        if reply.message is None or self.call.method == "initialize":
+            return reply
+        own = await own_answer(self.call, reply.message, self._office.sessions.tasks)
+        if own is not reply.message:
+            reply.message, reply.whole = own, reply.body
+            reply.body = encode(own) if reply.event is None else self._stream.reframed(reply.event, own)
+        return reply
 
     async def _stand(self) -> Reply:
         """Converse over a GET stream: it waits for a server that is away, and takes up where it was."""
@@ -221,7 +234,9 @@ class Conversation:
         """Return the answer that a stream brought; of initialize with all that came before it."""
         reply = Reply(response.status, message=message, event=event)
         reply.headers = to_client(response.headers) + await self._begin_session(response, reply)
-        for each in (*held, event):
+        for each in held:
             self._stream.count(each)
-            reply.body += self._stream.signed(each)
+            reply.before += self._stream.signed(each)
+        self._stream.count(event)
+        reply.body = self._stream.signed(event)
         return reply

@@ -1,7 +1,7 @@
 """The way of a request up to the executor: each step admits or refuses, and a refusal is a value.
 
-route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶ room       then  executor.execute
-    └──────┴───────┴───────┴─────────┴───────────┴─────────┴──────▶  executor.refuse
+route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶ tasks ─▶ room       then  executor.execute
+    └──────┴───────┴───────┴─────────┴───────────┴─────────┴───────┴──────▶  executor.refuse
 """
 
 import logging
@@ -20,6 +20,7 @@ from proxy.executor import Executor
 from proxy.routes import Route
 from proxy.sessions import Sessions
 from proxy.sessions_binding import bind_session, expect_answer
+from proxy.tasks_binding import bind_tasks
 from proxy.wire.era import Era, classify, without_removed
 from proxy.wire.fields import Fields
 from proxy.wire.headers import check_headers
@@ -90,6 +91,7 @@ class Pipeline:
         refusal = refusal or await _authenticate(exchange, call, route)
         refusal = refusal or _authorize(call, route)
         refusal = refusal or await bind_session(call, route.server, route.policy, self._sessions)
+        refusal = refusal or await bind_tasks(call, route.policy, self._sessions.tasks)
         refusal = refusal or self._find_room(call, route) or await expect_answer(call, self._sessions)
         return refusal or await route.guard.before(call) or route
 
