@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from tests.conformance import suite
 from tests.conformance.parts import PARTS, Part, UpstreamName
-from tests.conformance.results import Difference, Results, compare, count
+from tests.conformance.results import Difference, Results, compare, count, unfinished
 from tests.conformance.stage import OUTPUT, Target, database, direct, through_postern
 
 CLIENT: Final = "client"
@@ -71,6 +71,8 @@ class Report:
         for difference in differences:
             _print_difference(difference, part.name)
         complaints = part.complaints(name, differences)
+        complaints += part.shortfall(name, direct)
+        complaints += [f"{scenario} was played on one side only" for scenario in unfinished(direct, other)]
         if not direct or not other:
             complaints.append(f"no result: see {OUTPUT}/*/{name}/suite.log")
         for complaint in complaints:

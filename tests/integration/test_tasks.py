@@ -35,7 +35,11 @@ def scene(tmp_path_factory, module_database, upstream) -> Iterator[Scene]:
         },
     }
     # The shortest idle timeout of a fleet sets the pace of its housekeeping.
-    servers = {"one": server, "two": {**server, "sessions": {"idle_s": 4}}, "open": {**server, "oauth": {"required": False}}}
+    servers = {
+        "one": server,
+        "two": {**server, "sessions": {"idle_s": 4}},
+        "open": {**server, "oauth": {"required": False}},
+    }
     scene = Scene(tmp_path_factory.mktemp("tasks"), module_database, servers)
     try:
         scene.sidecar.start_proxy()
