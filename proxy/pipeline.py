@@ -5,7 +5,7 @@ route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import time
 from typing import Protocol
 
@@ -32,9 +32,10 @@ _METHODS = frozenset({"POST", "GET", "DELETE"})
 
 
 class Availability(Protocol):
-    """Says why a server cannot be called now; None if it can."""
+    """Says why a server cannot be called now, None if it can; and what it speaks, as far as somebody has looked."""
 
     def why_not(self, server: str) -> str | None: ...
+    def versions_of(self, server: str) -> Sequence[str]: ...
 
 
 class Pipeline:
@@ -87,7 +88,7 @@ class Pipeline:
         exchange.add_headers(self._door.cors(call.headers))
         if exchange.method == "OPTIONS":
             return route
-        refusal = await _read(exchange, call, route)
+        refusal = await _read(exchange, call, route, self._availability.versions_of(route.server.name))
         refusal = refusal or await _authenticate(exchange, call, route)
         refusal = refusal or _authorize(call, route)
         refusal = refusal or await bind_session(call, route.server, route.policy, self._sessions)
@@ -115,7 +116,7 @@ def _refuse_query_token(query: bytes) -> Refusal | None:
     return Refusal("auth.token_in_query", 401, errors.UNAUTHENTICATED, "a token never belongs in the query string")
 
 
-async def _read(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
+async def _read(exchange: Exchange, call: Call, route: Route, spoken: Sequence[str]) -> Refusal | None:
     """Read and understand the request: its one JSON object, its era, its headers against its body."""
     limits = route.server.limits
     if exchange.method not in _METHODS:
@@ -132,12 +133,12 @@ async def _read(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
             return _refusal_of(envelope)
         call.take(envelope)
         call.input = route.snapshot_input(call, body)
-    return _understand(call)
+    return _understand(call, spoken)
 
 
-def _understand(call: Call) -> Refusal | None:
-    """Classify the era, and check the headers that mirror the body."""
-    found = classify(call.headers, call.envelope)
+def _understand(call: Call, spoken: Sequence[str]) -> Refusal | None:
+    """Classify the era, and check the headers that mirror the body. `spoken`: by the server, where that is known."""
+    found = classify(call.headers, call.envelope, spoken=spoken)
     if isinstance(found, WireFault):
         return _refusal_of(found)
     call.era, call.protocol_version = found.era, found.version
