@@ -42,16 +42,20 @@ def run_all(target: Target, suites: Sequence[str]) -> BySuite:
 
 
 def run_clients(dsn: str) -> tuple[Results, Results]:
-    """Every client-mode scenario, direct and through Postern."""
-    sides: list[Results] = []
-    for name, module in (("direct", "tests.conformance.client"), ("postern", "tests.conformance.via_postern")):
-        found: dict[str, Mapping[str, tuple[str, ...]]] = {}
-        for scenario, version in CLIENT_SCENARIOS:
-            output = OUTPUT / CLIENT / name / f"{scenario}-{version}"
-            results = suite.run_client(scenario, version, module, {"CONFORMANCE_DSN": dsn}, output)
-            found |= {f"{played} ({version})": checks for played, checks in results.items()}
-        sides.append(found)
-    return sides[0], sides[1]
+    """Every client-mode scenario, direct and through Postern, the two side by side."""
+    with ThreadPoolExecutor(2) as threads:
+        direct = threads.submit(_run_client, "direct", "tests.conformance.client", dsn)
+        behind = threads.submit(_run_client, "postern", "tests.conformance.via_postern", dsn)
+        return direct.result(), behind.result()
+
+
+def _run_client(name: str, module: str, dsn: str) -> Results:
+    found: dict[str, Mapping[str, tuple[str, ...]]] = {}
+    for scenario, version in CLIENT_SCENARIOS:
+        output = OUTPUT / CLIENT / name / f"{scenario}-{version}"
+        results = suite.run_client(scenario, version, module, {"CONFORMANCE_DSN": dsn}, output)
+        found |= {f"{played} ({version})": checks for played, checks in results.items()}
+    return found
 
 
 class Report:
