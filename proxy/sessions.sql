@@ -43,6 +43,8 @@ with rebound as (
     update mcp_sessions set upstream_id = $2, generation = generation + 1, rebuilding = null
     where id = $1 and status = 'open' and generation = $3
     returning upstream_id, generation
+), forgotten as (
+    delete from mcp_questions where session = $1 and exists (select from rebound)
 )
 select upstream_id, generation from rebound
 union all
