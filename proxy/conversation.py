@@ -212,13 +212,14 @@ class Conversation:
         if call.http_method == "GET":
             await stream.open()
         held: list[SseEvent] = []
-        async for event in events(response, self._route.server.limits.response_bytes):
+        limit_bytes = self._route.server.limits.response_bytes
+        async for event in events(response, limit_bytes):
             message = message_of(event)
             if message is not None and call.rpc_id is not None and is_answer_to(message, call.rpc_id):
                 return await self._last_of(response, held, event, message)
             if call.method == "initialize":
                 held.append(event)  # the session's id is a header, and the session begins with the answer
-                if len(held) > _HELD_EVENTS:
+                if len(held) > _HELD_EVENTS or sum(len(each.raw) for each in held) > limit_bytes:
                     raise BrokenAnswerError("the server says too much before its answer to initialize")
             else:
                 await stream.pass_on(event, message)
