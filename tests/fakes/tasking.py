@@ -1,7 +1,8 @@
 """A server with tasks of both eras inside the test process; the test decides what becomes of them.
 
 It knows nobody: whoever names one of its ids, which are easy to guess, gets the task. `work` is its tool. On the
-handshake era a call with `task` makes one, on the modern era every call of a client that declares the extension.
+handshake era a call with `task` makes one, on the modern era every call of a client that declares the extension. While
+`polls` is set, streams of the handshake era are closed before the answer, which waits for a GET with Last-Event-ID.
 """
 
 import json
@@ -34,6 +35,8 @@ class Tasking:
         self.is_over = False
         self.ttl: int | None = 60_000
         self.wrong_id: str | None = None
+        self.polls = False
+        self.stored: dict[str, Json] = {}
         self.streams: list[list[Json]] = []
         self._count = 0
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -96,12 +99,19 @@ def _handler(server: Tasking) -> type[BaseHTTPRequestHandler]:
             """Stay silent."""
 
         def _say(self, document: Json | None, status: int = 200, **headers: str) -> None:
+            if server.polls and document is not None and "2025" in (self.headers["mcp-protocol-version"] or ""):
+                server.stored[f"event-{document['id']}"] = document
+                self._send(b"id: event-%d\ndata: \n\n" % document["id"], "text/event-stream")
+                return
             body = json.dumps(document).encode() if document is not None else b""
+            self._send(body, "application/json" if body else None, status, **headers)
+
+        def _send(self, body: bytes, kind: str | None, status: int = 200, **headers: str) -> None:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name.replace("_", "-"), value)
-            if body:
-                self.send_header("content-type", "application/json")
+            if kind is not None:
+                self.send_header("content-type", kind)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -130,7 +140,8 @@ def _handler(server: Tasking) -> type[BaseHTTPRequestHandler]:
                     server.streams.remove(waiting)
 
         def do_GET(self) -> None:
-            self._follow()
+            last = self.headers["last-event-id"]
+            self._follow(*([server.stored[last]] if last in server.stored else []))
 
         def do_DELETE(self) -> None:
             self._say(None)

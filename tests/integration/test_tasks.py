@@ -285,6 +285,37 @@ def test_a_standing_stream_tells_of_own_tasks_only(scene, upstream) -> None:
     assert upstream.seen[-1][1]["result"]["_meta"][RELATED]["taskId"] == "the-clients-own"
 
 
+def test_a_task_that_arrives_on_a_resumed_stream_is_bound_and_its_result_authorized_there_too(scene, upstream) -> None:
+    """The server closes streams before their answers: the one that brings the task, and the one that brings its result."""
+    client = scene.client("one", scope="one:use one:private", sub="poll")
+    upstream.polls = True
+    try:
+        called = client.ask("tools/call", {"name": "private", "arguments": {}, "task": {}})
+        called.wait_for_end()
+        task_id = client.get(called.last_id).wait_for_messages()[0]["result"]["task"]["taskId"]
+        own = upstream_id(scene, task_id)
+        assert own in upstream.tasks
+        upstream.change(own, status="completed", result=RESULT)
+        asked = client.ask("tasks/result", {"taskId": task_id})
+        asked.wait_for_end()
+        result = client.get(asked.last_id).wait_for_messages()[0]["result"]
+        assert result["_meta"][RELATED]["taskId"] == task_id
+        rows = scene.rows("session = $1 and decision = 'stream.late_answer'", client.session)
+        assert [(row["method"], row["tool"]) for row in rows] == [
+            ("tools/call", "private"),
+            ("tasks/result", "private"),
+        ]
+        client.token = scene.sidecar.token("one", sub="poll")
+        refused = client.get(asked.last_id)
+        assert (refused.status, scene.row(refused)["decision"]) == (403, "authz.scope")
+        polled = scene.client("one", scope="one:use one:private", sub="poll")
+        state = polled.ask("tasks/get", {"taskId": task_id})
+        state.wait_for_end()
+        assert polled.get(state.last_id).wait_for_messages()[0]["result"]["taskId"] == task_id
+    finally:
+        upstream.polls = False
+
+
 def test_an_id_that_a_restarted_server_gives_out_again_belongs_to_whom_it_was_given_last(scene, upstream) -> None:
     upstream.forget()
     first = begin_modern(scene, sub="first")
