@@ -54,7 +54,7 @@ async def bind_tasks(call: Call, rules: Rules, tasks: Tasks) -> Refusal | None:
     try:
         if named := _named(envelope):
             return await _bind(call, envelope, named, rules, tasks)
-        if era is Era.LEGACY and (related := _related(envelope)) is not None:
+        if (related := _related(envelope)) is not None:
             return await _relate(call, envelope, related, tasks)
     except SessionStoreUnavailableError as error:
         return store_away(error)
@@ -75,7 +75,7 @@ async def _bind(call: Call, envelope: Envelope, named: Sequence[str], rules: Rul
         return UNDECLARED
     found = await tasks.find(call.server_name, holder_of(call), named)
     if not _all_own(named, found):
-        return _unknown(era, found.values())
+        return _unknown(call, found.values())
     for tool in dict.fromkeys(found[each].tool for each in named):
         decision = rules.decide_thing(identity, "tools", tool)
         call.decision = _both(call.decision, decision)
@@ -107,9 +107,9 @@ async def _relate(call: Call, envelope: Envelope, related: str, tasks: Tasks) ->
     task = (await tasks.find(call.server_name, holder, (related,))).get(related)
     if task is None:
         foreign = await tasks.find_upstream(call.server_name, holder, (related,))
-        return _unknown(Era.LEGACY, foreign.values()) if foreign else None
+        return _unknown(call, foreign.values()) if foreign else None
     if not task.is_own:
-        return _unknown(Era.LEGACY, (task,))
+        return _unknown(call, (task,))
     if envelope.kind is EnvelopeKind.RESPONSE:
         result = with_related(envelope.message["result"], task.upstream_id)
         call.envelope = structs.replace(envelope, message={**envelope.message, "result": result})
@@ -122,12 +122,15 @@ def _all_own(named: Iterable[str], found: Mapping[str, Task]) -> bool:
     return all(each in found and found[each].is_own for each in named)
 
 
-def _unknown(era: Era, found: Iterable[Task]) -> Refusal:
-    """One answer for every task that is not the caller's; the row knows which of the reasons it was."""
+def _unknown(call: Call, found: Iterable[Task]) -> Refusal:
+    """One answer for every task that is not the caller's; the row knows which of the reasons it was.
+
+    A legacy request is answered with 200, as its servers do; a notification and a response have nothing but the status.
+    """
     told = (AuthzCode.UNKNOWN_TASK, "Unknown task")
     is_foreign = any(not task.is_own for task in found)
     reason = "the task is another caller's" if is_foreign else "there is no such task"
-    status = 200 if era is Era.LEGACY else 400
+    status = 200 if call.era is Era.LEGACY and call.rpc_id is not None else 400
     return Refusal(AuthzCode.UNKNOWN_TASK, status, errors.INVALID_PARAMS, reason, told=told)
 
 

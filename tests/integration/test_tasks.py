@@ -277,8 +277,9 @@ def test_a_standing_stream_tells_of_own_tasks_only(scene, upstream) -> None:
         result = {"action": "accept", "_meta": {RELATED: {"taskId": about}}}
         return ada.send({"jsonrpc": "2.0", "id": rpc_id, "result": result})
 
-    assert scene.row(said("q1", eves))["decision"] == "authz.unknown_task"
-    assert scene.row(said("q1", hers))["decision"] == "authz.unknown_task"
+    for foreign in (eves, hers):
+        refused = said("q1", foreign)
+        assert (refused.status, scene.row(refused)["decision"]) == (400, "authz.unknown_task")
     assert said("q1", task_id).status == 202
     assert upstream.seen[-1][1]["result"]["_meta"][RELATED]["taskId"] == own
     assert said("q3", "the-clients-own").status == 202
