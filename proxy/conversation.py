@@ -1,6 +1,6 @@
 """What is said to the server for one request, and what it says back, over lost sessions and restarts of the server."""
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from time import perf_counter_ns
 from typing import Protocol
 
@@ -34,7 +34,7 @@ from proxy.sessions import SESSION_HEADER, Session, Sessions
 from proxy.sessions_events import LAST_EVENT_HEADER
 from proxy.sessions_live import Live
 from proxy.sessions_state import keep_state
-from proxy.tasks_answer import own_answer
+from proxy.tasks_answer import brings_tasks, own_answer
 from proxy.upstream import UpstreamError, UpstreamLimits
 from proxy.upstream.response import UpstreamResponse
 from proxy.wire.era import Era
@@ -71,6 +71,8 @@ class Office(Protocol):
 class Conversation:
     """Runs once. `note` is what the row should add: that the session was rebuilt."""
 
+    __slots__ = ("_office", "_response", "_route", "_sent_ns", "_stream", "call", "note")
+
     def __init__(self, office: Office, call: Call, route: Route, stream: ClientStream) -> None:
         self.call = call
         self.note = ""
@@ -80,30 +82,19 @@ class Conversation:
         self._response: UpstreamResponse | None = None
         self._sent_ns = 0
 
-    async def run(self) -> Reply:
-        """Return the answer; raise what `ends.end_of` knows. The connection is kept until `aclose`."""
-        reply = await (self._stand() if self.call.http_method == "GET" else self._converse())
-        return await self._with_own_tasks(reply)
+    def run(self) -> Coroutine[None, None, Reply]:
+        """Return the answer; raise what `ends.end_of` knows. The connection is kept until `close`."""
+        return self._stand() if self.call.http_method == "GET" else self._converse()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Let the server's connection go: back to the pool where its answer is whole, else closed."""
         if self._response is not None:
-            await self._response.aclose()
+            self._response.close()
             self._response = None
 
     def upstream_us(self) -> int | None:
         """How long the server has had the request so far; None before it was handed over."""
         return (perf_counter_ns() - self._sent_ns) // 1000 if self._sent_ns else None
-
-    async def _with_own_tasks(self, reply: Reply) -> Reply:
-        """Return the answer with our task ids in it; a new task is bound to its principal before."""
-        if reply.message is None or self.call.method == "initialize":
-            return reply
-        own = await own_answer(self.call, reply.message, self._office.sessions.tasks)
-        if own is not reply.message:
-            reply.message, reply.whole = own, reply.body
-            reply.body = encode(own) if reply.event is None else self._stream.reframed(reply.event, own)
-        return reply
 
     async def _stand(self) -> Reply:
         """Converse over a GET stream: it waits for a server that is away, and takes up where it was."""
@@ -115,7 +106,7 @@ class Conversation:
                 if reply.status != 409 or not await patience.waits_for_old_connection(self.call.resumed):
                     return reply
             except UpstreamError as error:
-                await self.aclose()
+                self.close()
                 await patience.wait(error, is_open=self._stream.is_open)
 
     async def _take_over(self) -> None:
@@ -134,9 +125,19 @@ class Conversation:
         session = self.call.session
         if session is not None and is_lost(reply.status, reply.message):
             reply = await self._converse_anew(session)
-        if reply.is_result:
+        if session is not None and reply.is_result:
             await keep_state(self.call, self._office.sessions, self._office.live)
+        if reply.message is not None and brings_tasks(self.call, reply.message):
+            await self._own_tasks(reply, reply.message)
         return reply
+
+    async def _own_tasks(self, reply: Reply, message: dict[str, object]) -> None:
+        """Put our task ids into an answer; a new task is bound to its principal before."""
+        own = await own_answer(self.call, message, self._office.sessions.tasks)
+        if own is message:
+            return
+        reply.message, reply.whole = own, reply.body
+        reply.body = encode(own) if reply.event is None else self._stream.reframed(reply.event, own)
 
     async def _converse_anew(self, session: Session) -> Reply:
         if self.call.http_method == "DELETE":
@@ -154,7 +155,7 @@ class Conversation:
         call = self.call
         body = call.envelope.encoded() if call.envelope is not None else b""
         limits = self._route.stream_limits if call.is_long_lived else None
-        await self.aclose()
+        self.close()
         response = self._response = await self._office.upstream(call).send(
             call.http_method.encode(), self._outgoing(), body, limits=limits
         )
@@ -165,9 +166,9 @@ class Conversation:
     def _outgoing(self) -> list[Header]:
         """Return the headers for the server: what may pass, our credentials, its own session and event ids."""
         call = self.call
-        passing = to_upstream(call.headers, call.era or Era.LEGACY)
-        headers = [header for header in passing if header[0] != LAST_EVENT_HEADER]
-        headers += self._office.credentials(call)
+        headers = [*to_upstream(call.headers, call.era or Era.LEGACY), *self._office.credentials(call)]
+        if call.era is not Era.MODERN:
+            headers = [header for header in headers if header[0] != LAST_EVENT_HEADER]
         if call.session is not None and call.session.upstream_id is not None:
             headers.append((SESSION_HEADER, call.session.upstream_id.encode()))
         if call.http_method == "GET" and (last_event := self._last_event()) is not None:
@@ -192,12 +193,14 @@ class Conversation:
         if call.http_method == "GET" and response.status < 300:
             raise BrokenAnswerError("the server answered a GET without an event stream")
         reply = reply_of(response.status, body, call.rpc_id, is_json=is_json)
-        reply.headers = to_client(response.headers) + await self._begin_session(response, reply)
+        reply.headers = to_client(response.headers)
+        if call.method == "initialize":
+            reply.headers += await self._begin_session(response, reply)
         return reply
 
     async def _begin_session(self, response: UpstreamResponse, reply: Reply) -> list[Header]:
         """Give the client an id of ours for the session that the server has opened; return the header for it."""
-        if self.call.method != "initialize" or reply.message is None or not reply.is_result:
+        if reply.message is None or not reply.is_result:
             return []
         upstream_id = session_id_in(response.headers)
         if upstream_id is None:
@@ -234,7 +237,9 @@ class Conversation:
     ) -> Reply:
         """Return the answer that a stream brought; of initialize with all that came before it."""
         reply = Reply(response.status, message=message, event=event)
-        reply.headers = to_client(response.headers) + await self._begin_session(response, reply)
+        reply.headers = to_client(response.headers)
+        if self.call.method == "initialize":
+            reply.headers += await self._begin_session(response, reply)
         for each in held:
             self._stream.count(each)
             reply.before += self._stream.signed(each)

@@ -20,7 +20,7 @@ from proxy.executor import Executor
 from proxy.routes import Route
 from proxy.sessions import Sessions
 from proxy.sessions_binding import bind_session, expect_answer
-from proxy.tasks_binding import bind_tasks
+from proxy.tasks_binding import bind_tasks, names_tasks
 from proxy.wire.era import Era, classify, without_removed
 from proxy.wire.fields import Fields
 from proxy.wire.headers import check_headers
@@ -61,22 +61,19 @@ class Pipeline:
         client = self._door.forwarders.client_of(exchange.remote, headers)
         call = Call.arrive(_server_name(exchange.path), exchange.method, headers, client)
         try:
-            await self._answer(exchange, call)
+            admitted = await self._admit(exchange, call)
+            if isinstance(admitted, Refusal):
+                await self._executor.refuse(exchange, call, admitted)
+            elif exchange.method == "OPTIONS":
+                await self._executor.preflight(exchange, call, self._door.preflight(call.headers))
+            else:
+                await self._executor.execute(exchange, call, admitted)
         except ClientGoneError:
             await self._executor.note_gone(call)
         except Exception:  # noqa: BLE001  the outermost loop of a request: a defect of ours must leave a row, too
             _log.exception("execution %s met a defect", call.execution_id)
             await self._executor.note_defect(exchange, call)
         self._executor.count_answer(exchange, call)
-
-    async def _answer(self, exchange: Exchange, call: Call) -> None:
-        admitted = await self._admit(exchange, call)
-        if isinstance(admitted, Refusal):
-            await self._executor.refuse(exchange, call, admitted)
-        elif exchange.method == "OPTIONS":
-            await self._executor.preflight(exchange, call, self._door.preflight(call.headers))
-        else:
-            await self._executor.execute(exchange, call, admitted)
 
     async def _admit(self, exchange: Exchange, call: Call) -> Route | Refusal:
         route = self._routes.get(exchange.path)
@@ -85,16 +82,22 @@ class Pipeline:
         call.server, call.audience = route.server, route.audience
         if refusal := self._door.check(call.headers) or _refuse_query_token(exchange.query):
             return refusal
-        exchange.add_headers(self._door.cors(call.headers))
+        if cors := self._door.cors(call.headers):
+            exchange.add_headers(cors)
         if exchange.method == "OPTIONS":
             return route
-        refusal = await _read(exchange, call, route, self._availability.versions_of(route.server.name))
-        refusal = refusal or await _authenticate(exchange, call, route)
-        refusal = refusal or _authorize(call, route)
-        refusal = refusal or await bind_session(call, route.server, route.policy, self._sessions)
-        refusal = refusal or await bind_tasks(call, route.policy, self._sessions.tasks)
-        refusal = refusal or self._find_room(call, route) or await expect_answer(call, self._sessions)
-        return refusal or await route.guard.before(call) or route
+        if refusal := (
+            await _read(exchange, call, route, self._availability.versions_of(route.server.name))
+            or await _authenticate(exchange, call, route)
+            or _authorize(call, route)
+            or (await bind_session(call, route.server, route.policy, self._sessions) if _is_legacy(call) else None)
+            or (await bind_tasks(call, route.policy, self._sessions.tasks) if names_tasks(call) else None)
+            or self._find_room(call, route)
+            or (await expect_answer(call, self._sessions) if _is_legacy(call) else None)
+            or await route.guard.before(call)
+        ):
+            return refusal
+        return route
 
     def _find_room(self, call: Call, route: Route) -> Refusal | None:
         if why := self._availability.why_not(route.server.name):
@@ -104,6 +107,11 @@ class Pipeline:
             reason = f"server {route.server.name} has {route.load.running} calls in flight"
             return Refusal("limit.concurrency", 503, errors.UNAVAILABLE, reason, ((b"retry-after", b"1"),))
         return None
+
+
+def _is_legacy(call: Call) -> bool:
+    """Sessions, and answers from clients, are of the legacy era only."""
+    return call.era is Era.LEGACY
 
 
 def _server_name(path: str) -> str:

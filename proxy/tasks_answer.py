@@ -30,6 +30,17 @@ class Told(NamedTuple):
     tool: str | None = None
 
 
+def brings_tasks(call: Call, message: dict[str, object]) -> bool:
+    """Whether there may be task ids in an answer."""
+    result: object = message.get("result")
+    if not isinstance(result, dict) or call.method == "initialize":
+        return False
+    known = cast("Json", result)
+    if call.method == "tools/call":
+        return created_in(known, call.era) is not None or related_to(known) is not None
+    return call.method in ABOUT_ONE or call.method == "tasks/list" or related_to(known) is not None
+
+
 async def own_answer(call: Call, message: dict[str, object], tasks: Tasks) -> dict[str, object]:
     """Return an answer with our task ids in it: the same object where there is none. A new task is durable by then."""
     result: object = message.get("result")

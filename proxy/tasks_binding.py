@@ -46,6 +46,14 @@ def holder_of(call: Call) -> Holder:
     return owner if owner != NOBODY else ("", "", call.session_id or "")
 
 
+def names_tasks(call: Call) -> bool:
+    """Whether a request is for tasks, or says that it is about one."""
+    envelope = call.envelope
+    if envelope is None:
+        return False
+    return envelope.method in ABOUT_ONE or envelope.method == "subscriptions/listen" or _related(envelope) is not None
+
+
 async def bind_tasks(call: Call, rules: Rules, tasks: Tasks) -> Refusal | None:
     """Put the server's own ids in the place of ours; refuse a task that is not the caller's."""
     envelope, identity, era = call.envelope, call.identity, call.era
