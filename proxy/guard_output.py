@@ -7,6 +7,7 @@ from proxy.contract_tool import Mode, ToolGuard, is_complete
 from proxy.guard_hooks import after_event, failure_text
 from proxy.guarded import PASSED, Finding, Guarded
 from proxy.hooks.chain import Passage, run_after
+from proxy.tasks_wire import last_word
 from proxy.wire.era import Era
 from registry.artifacts import META_KEY
 
@@ -28,6 +29,17 @@ async def judge_result(call: Call, tool: ToolGuard, message: Message, mode: Mode
     if not (tool.after or tool.failure):
         return _guarded(_tagged(call, message, tool, finding), finding)
     return await _pass_hooks(call, tool, message, mode, finding)
+
+
+async def judge_task(call: Call, tool: ToolGuard, message: Message, mode: Mode) -> Guarded:
+    """Judge the result that a task brings along as if its call had been answered so."""
+    task = cast("dict[str, Any]", message.get("result")) if isinstance(message.get("result"), dict) else {}
+    if not isinstance(task.get("result"), dict):
+        return PASSED
+    guarded = await judge_result(call, tool, last_word(call.method, message), mode)
+    if guarded.message is None:
+        return guarded
+    return Guarded({**message, "result": {**task, "result": guarded.message["result"]}}, guarded.finding)
 
 
 async def tell_failure(call: Call, tool: ToolGuard, error: str) -> None:
