@@ -92,11 +92,11 @@ class Executor:
             await _say(exchange, call, refusal)
 
     async def execute(self, exchange: Exchange, call: Call, route: Route) -> None:
-        """Forward an admitted call, record its outcome, then release the answer."""
-        needs_intent = call.is_tool_call or call.is_long_lived
-        if not self._audit.healthy:
-            await _say(exchange, call, _unaudited(_AWAY))
-            return
+        """Forward an admitted call, record its outcome, then release the answer.
+
+        While the store is away every call needs an intent: none can be committed, and the refusal's row is owed.
+        """
+        needs_intent = call.is_tool_call or call.is_long_lived or not self._audit.healthy
         if needs_intent and not await self.intend(exchange, call):
             return
         running = 0 if call.is_long_lived else 1
