@@ -1,7 +1,8 @@
 """A flood of refusals from one source costs few rows, and still no answer leaves before its row (SPEC A7).
 
 Up to the limit each refusal has a row of its own. Beyond it refusals of the same source, server and code are held for a
-moment, recorded together as one row with a count and its time span, and then answered with 429.
+moment, recorded together as one row with a count and its time span, and then answered with 429. A source is an address,
+or the /64 network of an IPv6 address, which is what one customer of a provider has.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import IPv6Address, IPv6Network
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -68,8 +70,11 @@ class Floods:
         return window.count > self._limit
 
     async def hold(self, call: Call, refusal: Refusal) -> tuple[UUID, bool]:
-        """Wait for the shared row; return its execution id and whether it was committed."""
-        key = (*source_of(call), call.server_name, refusal.code)
+        """Wait for the shared row; return its execution id and whether it was committed.
+
+        Servers that do not exist count as one: who may choose the name must not choose the number of rows.
+        """
+        key = (*source_of(call), call.server_name if call.server is not None else "", refusal.code)
         batch = self._batches.get(key)
         now = datetime.now(UTC)
         if batch is None:
@@ -95,9 +100,20 @@ class Floods:
 
 
 def source_of(call: Call) -> Source:
-    """An address, and the principal where one was proven."""
+    """An address or its network, and the principal where one was proven."""
     who = call.request().subject
-    return call.remote, f"{who.issuer} {who.subject}" if who.subject else ""
+    return _network(call.remote), f"{who.issuer} {who.subject}" if who.subject else ""
+
+
+def _network(remote: str) -> str:
+    """Return the first 64 bits of an IPv6 address, other addresses as they are."""
+    if ":" not in remote:
+        return remote
+    try:
+        address = IPv6Address(remote)
+    except ValueError:
+        return remote
+    return str(address.ipv4_mapped or IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 def too_many(refusal: Refusal, window_s: float) -> Refusal:
