@@ -172,8 +172,10 @@ def row_of(checkpoint: Checkpoint) -> tuple[object, ...]:
 def _dropped(said: Mapping[str, Any]) -> Dropped:
     """Read one range of a prune; ValueError, KeyError or TypeError for what is none."""
     previous, last = _hash(said["previous"]), _hash(said["hash"])
-    writer = str(UUID(said["writer"]))
-    return Dropped(writer, _number(said["first"]), _number(said["last"]), previous.hex(), last.hex())
+    first, end = _number(said["first"]), _number(said["last"])
+    if end < first:
+        raise ValueError("a range ends before it begins")
+    return Dropped(str(UUID(said["writer"])), first, end, previous.hex(), last.hex())
 
 
 def _number(said: object) -> int:

@@ -27,7 +27,7 @@ class Gap:
 
 async def find_gaps(database: Connection, now: datetime) -> list[Gap]:
     """Return every gap: numbers, open intents, counters against rows, outages."""
-    checkpoints, _ = await stored_checkpoints(database)
+    checkpoints = [each async for each in stored_checkpoints(database, [])]
     writers = await database.fetch(_SQL["last_numbers"])
     return [
         *await _numbers(database, checkpoints),

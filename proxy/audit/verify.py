@@ -9,13 +9,14 @@ from uuid import UUID
 
 from proxy.audit.chain import STORED_COLUMNS, Head
 from proxy.audit.checkpoint import Checkpoint, head_of, read_checkpoint
-from proxy.audit.findings import ChainCheck, Code, Evidence, Finding, weigh
+from proxy.audit.findings import ChainCheck, Code, Evidence, Finding
 from proxy.audit.keys import PublicKeys
 from proxy.audit.walk import CopyReader
 from registry.database.driver import Connection
 from registry.database.queries import load
 
 PIECE: Final = 20_000
+PAGE: Final = 5_000
 MOST_OF_A_PIECE: Final = 1_000
 _SQL = load("proxy.audit", "verify.sql")
 _ENTRIES: Final = _SQL["entries"].replace("{columns}", ", ".join(STORED_COLUMNS))
@@ -50,8 +51,11 @@ async def verify(
     most: int = 100,
 ) -> Report:
     """Verify all chains; keep the first `most` findings. The checkpoints of the file count like those of the table."""
-    stored, unreadable = await stored_checkpoints(database)
-    evidence = weigh(stored, file, keys)
+    evidence = Evidence(keys, {(each.statement, each.signature): each for each in file})
+    unreadable: list[int] = []
+    async for each in stored_checkpoints(database, unreadable):
+        evidence.take(each)
+    evidence.conclude()
     report = Report(checkpoints=evidence.count, unchecked=evidence.unchecked, findings=evidence.findings[:most])
     report.findings += [
         Finding(Code.BAD_SIGNATURE, f"checkpoint {each} of the table is no statement") for each in unreadable
@@ -73,16 +77,16 @@ async def verify(
     return report
 
 
-async def stored_checkpoints(database: Connection) -> tuple[list[Checkpoint], list[int]]:
-    """Return the checkpoints of the table, and the ids of rows that are none."""
-    found: list[Checkpoint] = []
-    unreadable: list[int] = []
-    for row in await database.fetch(_SQL["checkpoints"]):
-        try:
-            found.append(read_checkpoint(row["statement"], row["key_id"], row["signature"]))
-        except ValueError:
-            unreadable.append(row["checkpoint_id"])
-    return found, unreadable
+async def stored_checkpoints(database: Connection, unreadable: list[int]) -> AsyncGenerator[Checkpoint]:
+    """Yield the checkpoints of the table in their order; add the ids of rows that are none to `unreadable`."""
+    after = 0
+    while page := await database.fetch(_SQL["checkpoints"], after, PAGE):
+        after = page[-1]["checkpoint_id"]
+        for row in page:
+            try:
+                yield read_checkpoint(row["statement"], row["key_id"], row["signature"])
+            except ValueError:
+                unreadable.append(row["checkpoint_id"])
 
 
 def read_closing(detail: str | None) -> Head | None:

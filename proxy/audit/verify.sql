@@ -12,7 +12,7 @@ select coalesce(p.writer_id, o.writer_id) as writer_id, o.writer_id is not null 
  order by 1
 
 -- name: checkpoints
-select checkpoint_id, statement, key_id, signature from audit_checkpoints order by checkpoint_id
+select checkpoint_id, statement, key_id, signature from audit_checkpoints where checkpoint_id > $1 order by checkpoint_id limit $2
 
 -- name: entries
 select {columns} from audit_entries where writer_id = $1 and seq >= $2 and seq < $3 order by seq

@@ -133,6 +133,12 @@ BAD = [
     head_statement(kind="other"),
     head_statement(writer=1),
     head_statement(hash="zz"),
+    json.dumps(json.loads(head_statement()) | {"seq": "x"}),
+    head_statement(seq=-1),
+    head_statement(seq=2**63),
+    state_prune(["p"], [Dropped(str(WRITER), 3, 2, "00" * 32, "11" * 32)], NOW),
+    state_prune(["p"], [Dropped(str(WRITER), 1, 2, "00", "11")], NOW),
+    "[" * 100_000,
 ]
 
 
