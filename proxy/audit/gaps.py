@@ -39,14 +39,22 @@ async def find_gaps(database: Connection, now: datetime) -> list[Gap]:
 
 
 async def _numbers(database: Connection, checkpoints: Iterable[Checkpoint]) -> list[Gap]:
-    pruned = {
-        (gone.writer, number) for each in checkpoints for gone in each.dropped for number in (gone.first, gone.last)
-    }
+    pruned: dict[UUID, dict[int, int]] = {}
+    for each in checkpoints:
+        for gone in each.dropped:
+            pruned.setdefault(UUID(gone.writer), {})[gone.first] = gone.last
     return [
-        Gap("missing entries", f"writer {row['writer_id']}: entries {row['first']} to {row['last']} are not there")
+        Gap("missing entries", f"writer {row['writer_id']}: entries {first} to {row['last']} are not there")
         for row in await database.fetch(_SQL["missing_numbers"])
-        if not {(str(row["writer_id"]), row["first"]), (str(row["writer_id"]), row["last"])} <= pruned
+        if (first := _behind(pruned.get(row["writer_id"], {}), row["first"])) <= row["last"]
     ]
+
+
+def _behind(pruned: Mapping[int, int], first: int) -> int:
+    """Return the first number from `first` on that no prune accounts for."""
+    while (last := pruned.get(first)) is not None:
+        first = last + 1
+    return first
 
 
 def _ends(writers: Iterable[Any], checkpoints: Iterable[Checkpoint]) -> list[Gap]:

@@ -264,6 +264,9 @@ def test_prune_drops_whole_partitions_and_the_rest_verifies(database: Database, 
     )
     assert (report["findings"], report["entries"], report["unchecked_signatures"]) == ([], 4, 0)
     run(database, "gaps")
+    run_apart(execute(database, "delete from audit_entries where seq = 3"))
+    assert "entries 3 to 3 are not there" in run(database, "gaps", code=1).output, "behind what was pruned"
+    assert "entry 3 is missing" in run(database, "verify", code=1).output
 
 
 def test_prune_keeps_what_is_still_open(database: Database, tmp_path: Path) -> None:
@@ -281,6 +284,10 @@ def test_only_the_owner_prunes(database: Database, tmp_path: Path) -> None:
     args = ("--state-dir", str(tmp_path), "prune", "--keep", "40d")
     for role in ("postern_proxy", "postern_auditor"):
         assert "only the owner" in run(database, *args, role=role, code=3).output
+
+
+def test_prune_keeps_at_least_a_day(database: Database, tmp_path: Path) -> None:
+    assert "at least a day" in run(database, "prune", "--keep", "2h", code=2).output
 
 
 def test_prune_without_a_key_says_so(database: Database, tmp_path: Path) -> None:
