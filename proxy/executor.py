@@ -22,7 +22,7 @@ from proxy.ends import SessionLostError
 from proxy.errors import INTERNAL_ERROR, UNAVAILABLE, Refusal
 from proxy.exchange import Exchange, Header
 from proxy.execution import Execution
-from proxy.floods import Floods, too_many
+from proxy.floods import Floods, Told, too_many
 from proxy.rebuild import Rebuilder, discard
 from proxy.roads import BridgeTokenMissingError, Road
 from proxy.routes import Route
@@ -32,6 +32,7 @@ from proxy.upstream import UpstreamError, UpstreamPool, UpstreamUnreachable
 from registry.models import AuditSettings
 
 _AWAY = AuditUnavailable("the audit store is not reachable")
+_GONE = Told("client.left", "the client left before its request was whole", Status.CANCELLED, 499)
 _log = logging.getLogger("postern.executor")
 
 
@@ -64,7 +65,7 @@ class Executor:
     async def refuse(self, exchange: Exchange, call: Call, refusal: Refusal) -> None:
         """Record that the request is denied, then say so; a flood of refusals shares rows (SPEC A7)."""
         if self._floods.is_over(call, monotonic()):
-            row_id, committed = await self._floods.hold(call, refusal)
+            row_id, committed = await self._floods.hold(call, Told(refusal.code, refusal.reason))
             call.execution_id = row_id
             shared = too_many(refusal, self._settings.refusals_window_s) if committed else _unaudited(_AWAY)
             await _say(exchange, call, shared)
@@ -80,9 +81,11 @@ class Executor:
             await exchange.answer(204, [*headers, execution_header(call.execution_id)], b"")
 
     async def note_gone(self, call: Call) -> None:
-        """Record a client that left before its request was whole."""
-        outcome = call.outcome(Status.CANCELLED, "client.left", "the client left before its request was whole", 499)
-        await self.record(None, call, outcome)
+        """Record a client that left before its request was whole; many of one source share rows, as refusals do."""
+        if self._floods.is_over(call, monotonic()):
+            await self._floods.hold(call, _GONE)
+            return
+        await self.record(None, call, call.outcome(_GONE.status, _GONE.code, _GONE.reason, _GONE.http_status))
 
     async def note_defect(self, exchange: Exchange, call: Call) -> None:
         """Record a request that a defect of ours has ended; the log has the traceback, the caller the execution id."""

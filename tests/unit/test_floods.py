@@ -7,11 +7,10 @@ import pytest
 from proxy.audit.record import Outcome
 from proxy.auth.identity import Anonymous
 from proxy.call import Call
-from proxy.errors import METHOD_NOT_FOUND, Refusal
-from proxy.floods import Floods, source_of
+from proxy.floods import Floods, Told, source_of
 from registry.models import Server
 
-UNKNOWN = Refusal("route.unknown_server", 404, METHOD_NOT_FOUND, "there is no such server")
+UNKNOWN = Told("route.unknown_server", "there is no such server")
 SERVER = Server.model_validate(
     {"name": "a", "display_name": "A", "description": "a", "type": "external", "endpoint": "https://a.example/mcp"}
 )
