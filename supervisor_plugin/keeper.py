@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
@@ -43,8 +43,9 @@ _log = logging.getLogger("postern.keeper")
 class Keeper:
     """Everything happens on the event loop; `tell` is synchronous, what takes time runs in tasks that tell again."""
 
-    def __init__(self, unit: Unit, works: Works, ledger: Ledger) -> None:
+    def __init__(self, unit: Unit, works: Works, ledger: Ledger, on_change: Callable[[], None]) -> None:
         self.unit, self.state = unit, State()
+        self._on_change = on_change
         self.binary: str | None = None
         self.report: Report | None = None
         self.since = self.down_since = time.time()
@@ -78,6 +79,8 @@ class Keeper:
             self._ledger.record(self.row())
         self._changed.set()
         self._changed = asyncio.Event()
+        if (before.status, before.health, before.process) != (self.state.status, self.state.health, self.state.process):
+            self._on_change()
 
     def command(self, event: Event) -> None:
         """Tell it an operator's word, which is newer than anything supervisord was asked before."""
@@ -279,6 +282,7 @@ class Keeper:
         state, report = self.state, self.report
         summary: dict[str, Any] = {
             "kind": self.unit.kind,
+            "of_pid": state.process.pid if state.process else None,
             "status": state.status.value,
             "health": state.health.value,
             "can_route": state.can_route,

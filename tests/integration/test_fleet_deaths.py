@@ -4,13 +4,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
+from supervisor_plugin.client import SupervisorClient
 from tests.fakes.fleet import TestFleet, is_running, kill, run_all, wait_for
-from tests.fixtures_postgres import Database, PrivatePostgres
+from tests.fixtures_postgres import Database, PrivatePostgres, run_apart
 
 
 @pytest.fixture
@@ -98,21 +98,57 @@ def test_declared_fresh_a_server_is_restarted_instead_of_adopted(fleet: TestFlee
 
 
 @pytest.mark.slow
-def test_a_listener_killed_at_any_step_of_a_start_leaves_one_true_fleet(fleet: TestFleet):
-    fleet.add("alpha", "no-term", lifecycle={"stop_grace_s": 1.0})
+def test_a_listener_killed_at_any_step_of_a_restart_leaves_one_true_fleet(fleet: TestFleet):
+    """Every step is seen in the listener's log, and the listener killed right then, not after a guessed time."""
+    fleet.add("deaf", "no-term", lifecycle={"stop_grace_s": 3.0})
+    fleet.add("late", "late")
     fleet.start()
     fleet.wait_all()
-    for delay_s in (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2):
-        listener = listener_of(fleet)
-        run_all([partial(fleet.ctl, "fleet", "restart", "alpha"), partial(kill_after, delay_s, listener)])
+    for name, step in (
+        ("deaf", "draining"), ("deaf", "stopping"), ("late", "preparing"), ("late", "spawning"), ("late", "checking")
+    ):  # fmt: skip
+        listener, before = listener_of(fleet), fleet.server(name)["pid"]
+        seen = fleet.log_size("postern-fleet")
+        said = restart_and_kill_listener_at(fleet, name, step, seen)
+        assert said == f"fleet restart: {RESTARTED_MEANWHILE}\n"
         another_listener(fleet, listener)
-        fleet.wait("alpha", "running", 30.0)
+        fleet.wait_all()
         fleet.is_exactly_declared()
+        assert (fleet.server(name)["pid"] == before) == (step == "draining")  # adopted, or what was begun was finished
+        claims = fleet.rows("select 1 from services_events where pid = $1 and status = 'running' and at > "
+                            "(select max(at) from services_events where pid = $1 and status = 'stopping')", before)  # fmt: skip
+        assert claims == []
 
 
-def kill_after(delay_s: float, pid: int) -> None:
-    time.sleep(0.3 + delay_s)  # supervisorctl needs that long to ask
-    kill(pid, signal.SIGKILL)
+RESTARTED_MEANWHILE = "the fleet listener was restarted meanwhile; look at `fleet status` and ask again"
+
+
+def restart_and_kill_listener_at(fleet: TestFleet, name: str, step: str, seen: int) -> str:
+    """Ask for a restart, kill the listener as soon as its log names the step; return what supervisorctl said."""
+    listener, said = listener_of(fleet), list[str]()
+
+    def kill_in_time() -> None:
+        wait_for(lambda: f"-> {step} " in fleet.log_since("postern-fleet", seen, name), step, poll_s=0.001)
+        kill(listener, signal.SIGKILL)
+
+    run_all([lambda: said.append(fleet.ctl("fleet", "restart", name).stdout), kill_in_time])
+    return said[0]
+
+
+def test_what_is_being_stopped_when_the_listener_dies_is_not_called_running_and_stays_stopped(fleet: TestFleet):
+    fleet.add("alpha", "no-term", lifecycle={"stop_grace_s": 8.0})
+    fleet.start()
+    fleet.wait_all()
+    pid, listener = fleet.server("alpha")["pid"], listener_of(fleet)
+    assert fleet.ctl("stop", "postern-fleet").returncode == 0
+    run_apart(SupervisorClient(fleet.paths.socket).call("supervisor.stopProcess", "alpha", False))
+    assert fleet.ctl("start", "postern-fleet").returncode == 0
+    another_listener(fleet, listener)
+    fleet.wait("alpha", "stopping", pid=pid, reason="stopped by an operator")
+    fleet.wait("alpha", "stopped")
+    fleet.wait_row("alpha", status="stopped", pid=None, reason="stopped by an operator")
+    assert fleet.marked() == []
+    assert len(fleet.rows("select 1 from services_events where status = 'running'")) == 1
 
 
 def test_a_hung_or_mad_listener_is_replaced_and_the_servers_notice_nothing(fleet: TestFleet):
