@@ -161,13 +161,19 @@ class Works:
         return "it ended"
 
     async def verify_port(self, unit: Unit, process: Identity) -> None:
-        """Make sure that the answer came from this process's tree; raise ProbeError if somebody else gave it."""
+        """Make sure that this process's tree answers, to the proxy only; raise ProbeError if it is not so."""
         if unit.port is None:
             return
-        listening = await asyncio.to_thread(lambda: ports.ports_of(tree(process.pid)))
-        if unit.port not in listening:
+        family = await asyncio.to_thread(tree, process.pid)
+        if unit.port not in await asyncio.to_thread(ports.ports_of, family):
             found = await asyncio.to_thread(ports.holder, unit.port)
             raise ProbeError(f"port {unit.port} is answered by {found}, not by this server")
+        addresses = await asyncio.to_thread(ports.open_addresses, family, unit.port)
+        if addresses and unit.is_loopback_only:
+            raise ProbeError(
+                f"it listens on {', '.join(addresses)}, where calls can pass the proxy by; make it listen on 127.0.0.1 "
+                "({host} in its command), or declare lifecycle.beyond_loopback"
+            )
 
     async def explain_failure(self, unit: Unit, process: Identity | None, reason: str) -> str:
         """Add to a failed check where the server listens instead."""
