@@ -11,7 +11,7 @@ from supervisor_plugin.gatekeeper import Changed, Programs, RegistryRefusedError
 from supervisor_plugin.keeper import Keeper
 from supervisor_plugin.ledger import Ledger, LedgerAwayError
 from supervisor_plugin.processes import Identity, boot_id, strays
-from supervisor_plugin.reconcile import Deed, PlannedStep, Program, Recorded, World, plan
+from supervisor_plugin.reconcile import Deed, PlannedStep, Program, Recorded, World, plan, program_is_held
 from supervisor_plugin.settings import Settings
 from supervisor_plugin.states import Exited, Restart, Start, Status, Stop
 from supervisor_plugin.units import Unit, make_units
@@ -194,7 +194,8 @@ class Controller:
             recorded = (world.recorded or {}).get(step.name)
             match step.deed:
                 case Deed.FINALISE:
-                    keeper.finalise(step.reason)
+                    seen_at = recorded.seen_at if recorded else None
+                    keeper.finalise(step.reason, seen_at, is_held=program_is_held(world, step.name))
                 case Deed.ADOPT if step.process is not None:
                     keeper.adopt(step.process, recorded.binary if recorded else world.declared[step.name].binary)
                 case Deed.RESTART if step.process is not None:

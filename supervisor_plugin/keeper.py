@@ -24,6 +24,7 @@ from supervisor_plugin.states import (
     Event,
     Exited,
     Failed,
+    Health,
     Kill,
     Passed,
     Prepare,
@@ -232,10 +233,12 @@ class Keeper:
 
     # What was before us
 
-    def finalise(self, reason: str) -> None:
-        """Record that what the last row says is over."""
-        self.state = replace(self.state, reason=reason)
-        self._ledger.record(self.row())
+    def finalise(self, reason: str, seen_at: float | None, *, is_held: bool) -> None:
+        """Record that what the last row says is over: since it was written, for nobody saw it alive after that."""
+        self.since = self.down_since = min(self.since, seen_at or self.since)
+        status, health = (Status.STOPPED, Health.UNKNOWN) if is_held else (Status.CRASHED, Health.UNHEALTHY)
+        self.state = replace(self.state, status=status, health=health, reason=reason)
+        self._ledger.record(replace(self.row(), updated_at=_utc(self.since)))
 
     def finish(self, reason: str) -> None:
         """Record that it is over, whatever it was doing."""
@@ -289,6 +292,7 @@ class Keeper:
             "reason": _clean(state.reason) or (report.note if report else ""),
             "port": self.unit.port,
             "failures": state.failures,
+            "refusals": state.refusals,
             "restarts": state.restarts,
             "since": self.since,
             "down_since": None if state.can_route else self.down_since,

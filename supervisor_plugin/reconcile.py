@@ -37,7 +37,7 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What the table `services` says about it, for this host."""
+    """What the table `services` says about it, for this host. `seen_at`: when that was true for the last time."""
 
     name: str
     status: str
@@ -45,6 +45,7 @@ class Recorded:
     boot_id: str | None
     instance: str
     binary: str | None
+    seen_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,7 @@ def test_the_operators_verbs_do_what_they_say_and_exit_accordingly(fleet: TestFl
 
     for words, code in (
         (("fleet", "start", "nobody"), 1),
+        (("fleet", "status", "nobody"), 1),
         (("fleet", "health", "--since", "soon"), 1),
         (("fleet", "start"), 2),
         (("fleet", "dance"), 2),
