@@ -142,7 +142,7 @@ def restart_and_kill_listener_at(fleet: TestFleet, name: str, step: str, seen: i
 
 
 def test_what_is_being_stopped_when_the_listener_dies_is_not_called_running_and_stays_stopped(fleet: TestFleet):
-    fleet.add("alpha", "no-term", lifecycle={"stop_grace_s": 8.0})
+    fleet.add("alpha", "no-term", lifecycle={"stop_grace_s": 60.0})
     fleet.start()
     fleet.wait_all()
     pid, listener = fleet.server("alpha")["pid"], listener_of(fleet)
@@ -151,6 +151,7 @@ def test_what_is_being_stopped_when_the_listener_dies_is_not_called_running_and_
     assert fleet.ctl("start", "postern-fleet").returncode == 0
     another_listener(fleet, listener)
     fleet.wait("alpha", "stopping", pid=pid, reason="stopped by an operator")
+    kill(pid, signal.SIGKILL)
     fleet.wait("alpha", "stopped")
     fleet.wait_row("alpha", status="stopped", pid=None, reason="stopped by an operator")
     assert fleet.marked() == []
