@@ -212,7 +212,7 @@ async def test_row_of_a_rewritten_call_hides_what_any_row_hides() -> None:
     async def reveal(_event: HookEvent) -> object:
         return Rewrite({"pin": 4711, "text": "x" * 500})
 
-    declared = server(tools={"t": {"redact": {"input": ["/arguments/pin"]}}})
+    declared = server(tools={"t": {"redact": {"input": ["/pin"]}}})
     guard = Guard(declared, None, [step(reveal)], payload_bytes=200)
     request = call(name="t", arguments={"pin": 1})
     request.server = declared
