@@ -30,7 +30,7 @@ class HttpExchange:
     """`keep_alive`: another request may follow on the connection. `is_answered`: the last byte was written."""
 
     __slots__ = (
-        *("_always", "_allowance", "_gone", "_is_chunked", "_is_cut", "_limit", "_line", "_on_gone", "_parts", "_size"),
+        *("_allowance", "_always", "_body", "_gone", "_is_chunked", "_is_cut", "_limit", "_line", "_on_gone", "_size"),
         "_waiter",
         *("has_begun", "headers", "is_answered", "is_complete", "is_legacy", "keep_alive"),
         *("method", "path", "query", "remote", "scheme"),
@@ -51,7 +51,7 @@ class HttpExchange:
         self.has_begun = self.is_answered = self.is_complete = False
         self._gone = self._is_chunked = self._is_cut = False
         self._always: list[Header] = []
-        self._parts: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._size = 0
         self._limit: int | None = None
         self._allowance = HIGH_WATER_BYTES
@@ -64,12 +64,21 @@ class HttpExchange:
         """Take a part of the body; what is beyond the reader's limit is counted only, once there is a reader."""
         self._size += len(part)
         if self._limit is None or self._size <= self._limit:
-            self._parts.append(part)
+            self._keep(part)
         else:
             self._is_cut = True
         if self._size > self._allowance:
             self._line.rest()
             self._wake()
+
+    def _keep(self, part: bytes) -> None:
+        """Join the parts as they come: an object for each would cost many times its bytes."""
+        if not self._body:
+            self._body = part
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+        self._body += part
 
     def complete(self) -> None:
         self.is_complete = True
@@ -94,8 +103,8 @@ class HttpExchange:
             await self._arrive(limit)
         if self._size > limit or self._is_cut:
             raise BodyTooLargeError
-        parts, self._parts = self._parts, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        body, self._body = self._body, b""
+        return bytes(body)
 
     async def discard(self) -> None:
         """Read the rest of an answered request, so that the next one can follow."""
@@ -123,6 +132,8 @@ class HttpExchange:
         self._always.extend(headers)
 
     async def answer(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+        if not self.is_complete and self._limit is None and self._expects_continue():
+            self.keep_alive = False  # whether the body follows is now the client's guess, and ours would be another
         framing = b"content-length: %d\r\n" % len(body) if has_body(status, "") else b""
         self._begin(status, headers, framing, body if has_body(status, self.method) else b"")
         self.is_answered = True
