@@ -5,9 +5,9 @@ route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from time import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from proxy import errors
 from proxy.auth.assertion import Presented
@@ -15,7 +15,7 @@ from proxy.auth.credential import query_has_token
 from proxy.call import Call
 from proxy.door import Door
 from proxy.errors import Refusal
-from proxy.exchange import BodyTooLargeError, ClientGoneError, Exchange
+from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Exchange
 from proxy.executor import Executor
 from proxy.routes import Route
 from proxy.sessions import Sessions
@@ -55,11 +55,22 @@ class Pipeline:
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request for an MCP server."""
+        call = self._arrive(exchange)
+        await self._conclude(exchange, call, self._answer(exchange, call))
+
+    async def refuse_malformed(self, exchange: Exchange, status: int, reason: str) -> None:
+        """Answer what names an MCP address and is no HTTP: two readers could see two requests in it."""
+        call = self._arrive(exchange)
+        await self._conclude(exchange, call, self._executor.refuse(exchange, call, _malformed(reason, status)))
+
+    def _arrive(self, exchange: Exchange) -> Call:
         headers = Fields.of(exchange.headers)
         client = self._door.forwarders.client_of(exchange.remote, headers)
-        call = Call.arrive(_server_name(exchange.path), exchange.method, headers, client)
+        return Call.arrive(_server_name(exchange.path), exchange.method, headers, client)
+
+    async def _conclude(self, exchange: Exchange, call: Call, answering: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._answer(exchange, call)
+            await answering
         except ClientGoneError:
             await self._executor.note_gone(call)
         except Exception:  # noqa: BLE001  the outermost loop of a request: a defect of ours must leave a row, too
@@ -103,6 +114,10 @@ class Pipeline:
         return None
 
 
+def _malformed(reason: str, status: int) -> Refusal:
+    return Refusal("wire.http", status, errors.INVALID_REQUEST, reason)
+
+
 def _server_name(path: str) -> str:
     return path.split("/", 2)[1][:63]
 
@@ -123,6 +138,8 @@ async def _read(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
         call.body = body = await exchange.read_body(limits.body_bytes)
     except BodyTooLargeError:
         return Refusal("limit.body", 413, errors.TOO_LARGE, f"the body exceeds {limits.body_bytes} bytes")
+    except BrokenRequestError as error:
+        return _malformed(str(error), 400)
     if exchange.method == "POST":
         envelope = parse_envelope(body, max_depth=limits.depth)
         if isinstance(envelope, WireFault):

@@ -71,7 +71,8 @@ async def serve(
     listening = bind(fleet.proxy.host, fleet.proxy.port, is_shared=worker is not None)
     with contextlib.closing(listening):
         async with runtime_type(settings, fleet, secrets) as runtime:
-            listener = Listener(App(runtime), runtime.exchange_type)
+            app = App(runtime)
+            listener = Listener(app, runtime.exchange_type, refuse=app.refuse)
             stopped = _drain_on_signals(listener, runtime, worker)
             reloading = reload_on_signal(runtime, only)
             gc.collect()

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from proxy.edge.exchange import HttpExchange
-from proxy.exchange import BodyTooLargeError, ClientGoneError
+from proxy.edge.exchange import HttpExchange, refuse_plainly
+from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -21,7 +21,10 @@ async def serve_asgi(application: Application, exchange: HttpExchange) -> None:
     try:
         body = await exchange.read_body(MAX_BODY_BYTES)
     except BodyTooLargeError:
-        await exchange.answer(413, [(b"content-type", b"text/plain")], b"the body is too large\n")
+        await refuse_plainly(exchange, 413, "the body is too large")
+        return
+    except BrokenRequestError as error:
+        await refuse_plainly(exchange, 400, str(error))
         return
     except ClientGoneError:
         return

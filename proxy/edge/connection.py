@@ -9,10 +9,10 @@ from typing import Protocol, cast
 
 import httptools
 
-from proxy.edge.exchange import HttpExchange
-from proxy.edge.head import MAX_HEAD_BYTES, BadRequestError, check_framing, read_target, render_head
+from proxy.edge.exchange import HttpExchange, refuse_plainly
+from proxy.edge.head import MAX_HEAD_BYTES, BadRequestError, check_framing, read_target
 from proxy.edge.upgrade import parser_of_body
-from proxy.exchange import BodyTooLargeError, ClientGoneError, Header
+from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Header
 
 _CHUNK_BYTES = 256 * 1024
 """What the event loop reads at once, at the most."""
@@ -43,6 +43,7 @@ class Owner(Protocol):
     times: Times
     exchange_type: type[HttpExchange]
     handle: Callable[[HttpExchange], Awaitable[None]]
+    refuse: Callable[[HttpExchange, int, str], Awaitable[None]]
 
     def date(self) -> bytes: ...
     def joined(self, connection: "Connection", task: "asyncio.Task[None]") -> None: ...
@@ -200,7 +201,7 @@ class Connection(asyncio.Protocol):
         """What was understood so far is still answered, then comes the fault."""
         self._is_deaf, self._fault = True, fault
         if self._arriving is not None:
-            self._arriving.leave()
+            self._arriving.spoil(str(fault))
         self._wake()
 
     # --- the exchanges' side
@@ -248,6 +249,8 @@ class Connection(asyncio.Protocol):
         try:
             while await self._next() and await self._handle():
                 pass
+            if self._current is None and self._fault is not None:
+                await self._refuse(self._fault)
         finally:
             self._end()
 
@@ -272,7 +275,6 @@ class Connection(asyncio.Protocol):
             self._turn = self._loop.create_future()
             await self._turn
         if self._is_ending or not self._waiting:
-            self._say(self._fault)
             return False
         self._current = self._waiting.popleft()
         if not self._waiting:
@@ -285,15 +287,14 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             return False
         await self._owner.handle(exchange)
-        if not exchange.is_answered:
-            if not exchange.has_begun:
-                self._say(self._fault or BadRequestError(500, "there is no answer"))
-            return False
-        if not exchange.keep_alive:
+        if not exchange.is_answered and not exchange.has_begun:
+            exchange.keep_alive = False
+            await refuse_plainly(exchange, 500, "there is no answer")
+        if not exchange.keep_alive or not exchange.is_answered:
             return False
         try:
             await exchange.discard()
-        except (ClientGoneError, BodyTooLargeError):
+        except (ClientGoneError, BodyTooLargeError, BrokenRequestError):
             return False
         return True
 
@@ -301,11 +302,13 @@ class Connection(asyncio.Protocol):
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
 
-    def _say(self, fault: BadRequestError | None) -> None:
-        """Answer what never became an exchange."""
-        if fault is None:
-            return
-        body = f"{fault}\n".encode()
-        headers = [(b"content-type", b"text/plain; charset=utf-8")]
-        framing = b"content-length: %d\r\nconnection: close\r\n%b" % (len(body), self.date())
-        self.send(render_head(fault.status, headers, framing) + body)
+    async def _refuse(self, fault: BadRequestError) -> None:
+        """Answer what never became a request, as far as it was understood."""
+        try:
+            target = read_target(self._url.partition(b"?")[0], ())
+        except BadRequestError:
+            target = ("", b"")
+        method = self._parser.get_method().decode("ascii") if self._url else ""
+        self._current = exchange = self._owner.exchange_type(self, method, target, (), is_legacy=True)
+        self.deadline = math.inf
+        await self._owner.refuse(exchange, fault.status, str(fault))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from proxy.edge.head import has_body, render_head
-from proxy.exchange import BodyTooLargeError, ClientGoneError, Header
+from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Header
 
 HIGH_WATER_BYTES = 64 * 1024
 """So much of a body that nobody reads yet is taken; then the socket rests."""
@@ -31,7 +31,7 @@ class HttpExchange:
 
     __slots__ = (
         *("_allowance", "_always", "_body", "_gone", "_is_chunked", "_is_cut", "_limit", "_line", "_on_gone", "_size"),
-        "_waiter",
+        *("_fault", "_waiter"),
         *("has_begun", "headers", "is_answered", "is_complete", "is_legacy", "keep_alive"),
         *("method", "path", "query", "remote", "scheme"),
     )
@@ -52,6 +52,7 @@ class HttpExchange:
         self._gone = self._is_chunked = self._is_cut = False
         self._always: list[Header] = []
         self._body: bytes | bytearray = b""
+        self._fault: str | None = None
         self._size = 0
         self._limit: int | None = None
         self._allowance = HIGH_WATER_BYTES
@@ -84,8 +85,14 @@ class HttpExchange:
         self.is_complete = True
         self._wake()
 
+    def spoil(self, fault: str) -> None:
+        """The body turned out to be no HTTP."""
+        self._fault = fault
+        self.keep_alive = False
+        self._wake()
+
     def leave(self) -> None:
-        """The client is gone, or makes no sense any more."""
+        """The client is gone."""
         self._gone = True
         self._wake()
         callback, self._on_gone = self._on_gone, None
@@ -119,6 +126,8 @@ class HttpExchange:
         while not self.is_complete:
             if self._gone:
                 raise ClientGoneError
+            if self._fault is not None:
+                raise BrokenRequestError(self._fault)
             if self._size > self._allowance:
                 self.keep_alive = False
                 raise BodyTooLargeError
@@ -172,3 +181,8 @@ class HttpExchange:
             self._line.send(head + body)
         else:
             self._line.send(head, body)
+
+
+async def refuse_plainly(exchange: HttpExchange, status: int, message: str) -> None:
+    """Answer with a sentence of text."""
+    await exchange.answer(status, [(b"content-type", b"text/plain; charset=utf-8")], f"{message}\n".encode())

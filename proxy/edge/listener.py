@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
 from proxy.edge.connection import Connection, Times
-from proxy.edge.exchange import HttpExchange
+from proxy.edge.exchange import HttpExchange, refuse_plainly
 
 SETTLE_S = 5.0
 """So long what is cancelled may take for its row and its last words."""
@@ -17,7 +17,11 @@ _POLL_S = 0.02
 
 
 class Listener:
-    """Hands each request to `handle`, which answers it and raises nothing. `now` moves every `tick_s` seconds."""
+    """Hands each request to `handle`, which answers it and raises nothing. `now` moves every `tick_s` seconds.
+
+    What is no HTTP goes to `refuse`, with a status and a sentence: method, path (empty where not even that was
+    understood) and remote address are all that is known of it.
+    """
 
     def __init__(
         self,
@@ -25,8 +29,10 @@ class Listener:
         exchange_type: type[HttpExchange] = HttpExchange,
         times: Times = _TIMES,
         tick_s: float = 1.0,
+        refuse: Callable[[HttpExchange, int, str], Awaitable[None]] = refuse_plainly,
     ) -> None:
         self.handle = handle
+        self.refuse = refuse
         self.exchange_type = exchange_type
         self.times = times
         self._tick_s = tick_s

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from proxy.edge import HttpExchange, Listener
 from proxy.edge.connection import MAX_AHEAD, Times
-from proxy.exchange import BodyTooLargeError, ClientGoneError
+from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError
 
 LIMIT = 1000
 GET = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -34,6 +34,9 @@ class Desk:
             body = await exchange.read_body(LIMIT)
         except BodyTooLargeError:
             await exchange.answer(413, [], b"large")
+            return
+        except BrokenRequestError as error:
+            await exchange.answer(400, [], str(error).encode())
             return
         except ClientGoneError:
             return
@@ -691,7 +694,9 @@ def test_no_bytes_break_the_server(data: bytes) -> None:
         desk = Desk()
         async with listening(desk.handle, Times(idle_s=0.1, head_s=0.1, body_s=0.1)) as (_, port):
             got = await converse(port, data)
-            assert (await converse(port, LAST)).startswith(b"HTTP/1.1 200")
+            async with asyncio.timeout(10):
+                while not (await converse(port, LAST)).startswith(b"HTTP/1.1 200"):
+                    pass  # where this machine is busy, the short patience above may end a good client, too
             return got
 
     got = asyncio.run(run())
