@@ -44,10 +44,8 @@ def test_sec09_scope_alone_does_not_make_a_tool_exist(guarded) -> None:
 def test_sec22_names_are_compared_exactly(guarded) -> None:
     for name in ("ECHO", "echo ", " echo", "ech\u200bo", "ｅcho", "echo\x00"):
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": {}}}
-        before = len(guarded.recorder.seen)
-        answer = guarded.sidecar.post("a", message, _token(guarded, "a:use a:read"))
-        assert answer.status >= 400 or "error" in answer.json(), name
-        assert len(guarded.recorder.seen) == before, name
+        send = lambda message=message: guarded.sidecar.post("a", message, _token(guarded, "a:use a:read"))
+        guarded.assert_refused(send, 200, "authz.unknown_tool")
 
 
 def test_sec28_annotations_grant_nothing(guarded) -> None:
