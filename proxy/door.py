@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from proxy import errors
 from proxy.errors import Refusal
@@ -10,6 +10,7 @@ from proxy.exchange import Header
 from proxy.wire.fields import index_of
 from registry.models import Listen
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -19,7 +20,7 @@ class Door:
     def __init__(self, public_url: str, listen: Listen) -> None:
         public, port = urlsplit(public_url), listen.port
         self.forwarders = Forwarders(listen.trusted_forwarders)
-        hosts = {public.netloc.lower(), *(host.lower() for host in listen.allowed_hosts)}
+        hosts = {*_names(public), *(host.lower() for host in listen.allowed_hosts)}
         if public.hostname in {"localhost", "127.0.0.1", "::1"}:
             hosts |= {f"{name}:{public.port or port}" for name in _LOOPBACK} | {f"{name}:{port}" for name in _LOOPBACK}
         self._hosts = frozenset(host.encode("latin-1") for host in hosts)
@@ -59,6 +60,14 @@ class Door:
             (b"access-control-allow-headers", allowed),
             (b"access-control-max-age", b"600"),
         ]
+
+
+def _names(public: SplitResult) -> set[str]:
+    """Return how clients write the host: the default port may stand there or not (RFC 9110 §4.2.3)."""
+    written, default = public.netloc.lower(), f":{_DEFAULT_PORTS.get(public.scheme, 0)}"
+    if public.port is not None and not written.endswith(default):
+        return {written}
+    return {written.removesuffix(default), written.removesuffix(default) + default}
 
 
 class Forwarders:

@@ -83,7 +83,7 @@ def guarded(tmp_path_factory, module_database, recorder) -> Iterator[Guarded]:
     """`a` and `b` with keys of their own, `rsa` with an issuer's published ones, `open` for everybody."""
     oauth = {"scopes": ["a:use"]}
     external = {"type": "external", "endpoint": f"http://127.0.0.1:{recorder.port}/mcp"}
-    published = {"issuer": ISSUER, "algorithms": ["RS256", "HS256"], "scopes": ["rsa:use"]}
+    published: dict[str, Any] = {"issuer": ISSUER, "algorithms": ["RS256", "HS256"], "scopes": ["rsa:use"]}
     published["jwks"] = {"url": f"http://127.0.0.1:{recorder.port}/keys", "allow_private": True}
     servers = {
         "a": {**external, "oauth": dict(oauth), "tools": TOOL_SCOPES},
