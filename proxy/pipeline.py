@@ -37,7 +37,7 @@ class Availability(Protocol):
 
 
 class Pipeline:
-    """Admits or refuses. Holds no upstream and writes no rows."""
+    """Admits or refuses. Holds no upstream and writes no rows. A reload brings another `door`."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Pipeline:
         executor: Executor,
     ) -> None:
         self._routes = routes
-        self._door = door
+        self.door = door
         self._sessions = sessions
         self._availability = availability
         self._executor = executor
@@ -65,7 +65,7 @@ class Pipeline:
 
     def _arrive(self, exchange: Exchange) -> Call:
         headers = Fields.of(exchange.headers)
-        client = self._door.forwarders.client_of(exchange.remote, headers)
+        client = self.door.forwarders.client_of(exchange.remote, headers)
         return Call.arrive(_server_name(exchange.path), exchange.method, headers, client)
 
     async def _conclude(self, exchange: Exchange, call: Call, answering: Coroutine[Any, Any, None]) -> None:
@@ -83,7 +83,7 @@ class Pipeline:
         if isinstance(admitted, Refusal):
             await self._executor.refuse(exchange, call, admitted)
         elif exchange.method == "OPTIONS":
-            await self._executor.preflight(exchange, call, self._door.preflight(call.headers))
+            await self._executor.preflight(exchange, call, self.door.preflight(call.headers))
         else:
             await self._executor.execute(exchange, call, admitted)
 
@@ -92,9 +92,9 @@ class Pipeline:
         if route is None:
             return _UNKNOWN_SERVER
         call.server, call.audience = route.server, route.audience
-        if refusal := self._door.check(call.headers) or _refuse_query_token(exchange.query):
+        if refusal := self.door.check(call.headers) or _refuse_query_token(exchange.query):
             return refusal
-        exchange.add_headers(self._door.cors(call.headers))
+        exchange.add_headers(self.door.cors(call.headers))
         if exchange.method == "OPTIONS":
             return route
         refusal = await _read(exchange, call, route)
