@@ -69,7 +69,8 @@ class Floods:
 
     async def hold(self, call: Call, refusal: Refusal) -> tuple[UUID, bool]:
         """Wait for the shared row; return its execution id and whether it was committed."""
-        key = (*source_of(call), call.server_name, refusal.code)
+        # An unknown server's name is the caller's to choose: one for every request would be a row for every request.
+        key = (*source_of(call), call.server.name if call.server is not None else "", refusal.code)
         batch = self._batches.get(key)
         now = datetime.now(UTC)
         if batch is None:
