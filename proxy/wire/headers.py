@@ -19,9 +19,11 @@ from proxy.wire.params import PREFIX, ParamHeader, param_mismatch
 
 _NOTHING: frozenset[bytes] = frozenset()
 _PLAIN_JSON = (b"application/json",)
+_KEEP_ALIVE = (b"keep-alive",)
 
 METHOD_HEADER = b"mcp-method"
 NAME_HEADER = b"mcp-name"
+_MIRRORS = frozenset({VERSION_HEADER, METHOD_HEADER, NAME_HEADER})
 
 NAMED_BY = {
     "tools/call": "name",
@@ -52,7 +54,7 @@ def check_headers(
     `declared` comes from `declared_params` of the schema of the tool that is called.
     """
     found = index_of(headers)
-    wrong = _content_fault(found, envelope.id)
+    wrong = _content_fault(found, envelope.id) or _connection_fault(found, envelope.id)
     if wrong is not None or era is Era.LEGACY:
         return wrong
     wrong = _method_fault(found, envelope) or _name_fault(found, envelope)
@@ -97,6 +99,10 @@ def _nominated(headers: Sequence[Header]) -> frozenset[bytes]:
     values = index_of(headers).get(b"connection")
     if values is None:
         return _NOTHING
+    return _options(values)
+
+
+def _options(values: Sequence[bytes]) -> frozenset[bytes]:
     return frozenset(token.strip().lower() for value in values for token in value.split(b","))
 
 
@@ -113,6 +119,14 @@ def _content_fault(found: Index, rpc_id: int | str | None) -> WireFault | None:
         message = "a compressed body is not accepted"
         return WireFault("wire.content_encoding", 415, errors.INVALID_REQUEST, message, rpc_id)
     return None
+
+
+def _connection_fault(found: Index, rpc_id: int | str | None) -> WireFault | None:
+    """Refuse what would be checked here and, as hop-by-hop, be kept from the server: it would read another request."""
+    values = found.get(b"connection", _KEEP_ALIVE)
+    if values == _KEEP_ALIVE or not any(name in _MIRRORS or name.startswith(PREFIX) for name in _options(values)):
+        return None
+    return _fault("wire.header_mismatch", "the Connection header names a header that the server needs", rpc_id)
 
 
 def _method_fault(found: Index, envelope: Envelope) -> WireFault | None:

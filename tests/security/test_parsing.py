@@ -156,6 +156,15 @@ def test_sec19_routing_header_sent_twice_is_refused(guarded, name) -> None:
     assert (answer.json()["id"], answer.json()["error"]["code"]) == (1, -32020)
 
 
+@pytest.mark.parametrize("option", ["mcp-protocol-version", "close, MCP-Name", "keep-alive,mcp-param-x", "mcp-method"])
+def test_sec19_routing_header_that_is_hidden_from_the_server_is_refused(guarded, option) -> None:
+    """What `Connection` names ends at the proxy: the server would serve another era than the one that was checked."""
+    mirror = {name.replace("_", "-"): value for name, value in MIRROR.items()} | {"mcp-param-x": "1"}
+    body = json.dumps({**CALL, "params": {**CALL["params"], "_meta": META}}).encode()
+    pairs = [*mirror.items(), ("connection", option), ("authorization", f"Bearer {_token(guarded)}")]
+    guarded.assert_refused(lambda: send_pairs(guarded, pairs, body), 400, "wire.header_mismatch")
+
+
 def test_sec19_orphan_name_header_is_refused(guarded) -> None:
     message = {**LIST, "params": {"_meta": META}}
     _refused(guarded, json.dumps(message).encode(), **{**MIRROR, "mcp_method": "tools/list"})
