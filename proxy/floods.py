@@ -68,9 +68,11 @@ class Floods:
         return window.count > self._limit
 
     async def hold(self, call: Call, refusal: Refusal) -> tuple[UUID, bool]:
-        """Wait for the shared row; return its execution id and whether it was committed."""
-        # An unknown server's name is the caller's to choose: one for every request would be a row for every request.
-        key = (*source_of(call), call.server.name if call.server is not None else "", refusal.code)
+        """Wait for the shared row; return its execution id and whether it was committed.
+
+        Servers that do not exist count as one: who may choose the name must not choose the number of rows.
+        """
+        key = (*source_of(call), call.server_name if call.server is not None else "", refusal.code)
         batch = self._batches.get(key)
         now = datetime.now(UTC)
         if batch is None:

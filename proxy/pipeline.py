@@ -5,9 +5,9 @@ route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶
 """
 
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from time import time
-from typing import Any, Protocol
+from typing import Protocol
 
 from proxy import errors
 from proxy.auth.assertion import Presented
@@ -37,7 +37,7 @@ class Availability(Protocol):
 
 
 class Pipeline:
-    """Admits or refuses. Holds no upstream and writes no rows. A reload brings another `door`."""
+    """Admits or refuses. Holds no upstream and writes no rows."""
 
     def __init__(
         self,
@@ -48,29 +48,18 @@ class Pipeline:
         executor: Executor,
     ) -> None:
         self._routes = routes
-        self.door = door
+        self._door = door
         self._sessions = sessions
         self._availability = availability
         self._executor = executor
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request for an MCP server."""
-        call = self._arrive(exchange)
-        await self._conclude(exchange, call, self._answer(exchange, call))
-
-    async def refuse_malformed(self, exchange: Exchange, status: int, reason: str) -> None:
-        """Answer what names an MCP address and is no HTTP: two readers could see two requests in it."""
-        call = self._arrive(exchange)
-        await self._conclude(exchange, call, self._executor.refuse(exchange, call, _malformed(reason, status)))
-
-    def _arrive(self, exchange: Exchange) -> Call:
         headers = Fields.of(exchange.headers)
-        client = self.door.forwarders.client_of(exchange.remote, headers)
-        return Call.arrive(_server_name(exchange.path), exchange.method, headers, client)
-
-    async def _conclude(self, exchange: Exchange, call: Call, answering: Coroutine[Any, Any, None]) -> None:
+        client = self._door.forwarders.client_of(exchange.remote, headers)
+        call = Call.arrive(_server_name(exchange.path), exchange.method, headers, client)
         try:
-            await answering
+            await self._answer(exchange, call)
         except ClientGoneError:
             await self._executor.note_gone(call)
         except Exception:  # noqa: BLE001  the outermost loop of a request: a defect of ours must leave a row, too
@@ -78,12 +67,22 @@ class Pipeline:
             await self._executor.note_defect(exchange, call)
         self._executor.count_answer(exchange, call)
 
+    async def refuse_malformed(self, exchange: Exchange, status: int, reason: str) -> None:
+        """Answer what names an MCP address and is no HTTP: two readers could see two requests in it."""
+        call = Call.arrive(_server_name(exchange.path), exchange.method, Fields.of(()), exchange.remote)
+        await self._executor.refuse(exchange, call, _malformed(reason, status))
+        self._executor.count_answer(exchange, call)
+
+    def adopt(self, door: Door) -> None:
+        """Be called by other names from now on, after a reload."""
+        self._door = door
+
     async def _answer(self, exchange: Exchange, call: Call) -> None:
         admitted = await self._admit(exchange, call)
         if isinstance(admitted, Refusal):
             await self._executor.refuse(exchange, call, admitted)
         elif exchange.method == "OPTIONS":
-            await self._executor.preflight(exchange, call, self.door.preflight(call.headers))
+            await self._executor.preflight(exchange, call, self._door.preflight(call.headers))
         else:
             await self._executor.execute(exchange, call, admitted)
 
@@ -92,9 +91,9 @@ class Pipeline:
         if route is None:
             return _UNKNOWN_SERVER
         call.server, call.audience = route.server, route.audience
-        if refusal := self.door.check(call.headers) or _refuse_query_token(exchange.query):
+        if refusal := self._door.check(call.headers) or _refuse_query_token(exchange.query):
             return refusal
-        exchange.add_headers(self.door.cors(call.headers))
+        exchange.add_headers(self._door.cors(call.headers))
         if exchange.method == "OPTIONS":
             return route
         refusal = await _read(exchange, call, route)

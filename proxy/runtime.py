@@ -140,7 +140,7 @@ class Runtime:
         self.roads.update(roads)
         self._routes.clear()
         self._routes.update(routes)
-        self.pipeline.door = _door(fleet)
+        self.pipeline.adopt(_door(fleet))
         self._guards.adopt(self.executor)
         for road in retired:
             self._retiring.add(task := asyncio.create_task(road.retire()))
