@@ -1,6 +1,7 @@
 """The connections of one worker: accepted, watched, drained."""
 
 import asyncio
+import math
 import socket
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -20,7 +21,8 @@ class Listener:
     """Hands each request to `handle`, which answers it and raises nothing. `now` moves every `tick_s` seconds.
 
     What is no HTTP goes to `refuse`, with a status and a sentence: method, path (empty where not even that was
-    understood) and remote address are all that is known of it.
+    understood) and remote address are all that is known of it. Beyond `max_connections` the one whose patience ends
+    first is closed: an idle one, and never one with a request that is worked on, unless all of them are.
     """
 
     def __init__(
@@ -29,8 +31,11 @@ class Listener:
         exchange_type: type[HttpExchange] = HttpExchange,
         times: Times = _TIMES,
         tick_s: float = 1.0,
+        *,
         refuse: Callable[[HttpExchange, int, str], Awaitable[None]] = refuse_plainly,
+        max_connections: float = math.inf,
     ) -> None:
+        self._max_connections = max_connections
         self.handle = handle
         self.refuse = refuse
         self.exchange_type = exchange_type
@@ -85,6 +90,8 @@ class Listener:
 
     def joined(self, connection: Connection, task: "asyncio.Task[None]") -> None:
         self._connections[connection] = task
+        if len(self._connections) > self._max_connections:
+            min(self._connections, key=lambda each: each.deadline).abort()
         if self._is_closing:
             connection.finish()
 

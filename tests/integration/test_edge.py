@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import re
 import socket
 import tracemalloc
@@ -45,8 +46,10 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def listening(handle: Handle, times: Times | None = None) -> AsyncGenerator[tuple[Listener, int]]:
-    listener = Listener(handle, times=times or Times(), tick_s=0.05)
+async def listening(
+    handle: Handle, times: Times | None = None, max_connections: float = math.inf
+) -> AsyncGenerator[tuple[Listener, int]]:
+    listener = Listener(handle, times=times or Times(), tick_s=0.05, max_connections=max_connections)
     bound = socket.create_server(("127.0.0.1", 0))
     bound.setblocking(False)
     await listener.start(bound)
@@ -542,6 +545,28 @@ async def test_body_that_nobody_reads_is_left_in_the_socket() -> None:
         answer = await reader.readuntil(b"\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200")
         writer.close()
+
+
+@pytest.mark.anyio
+async def test_one_connection_too_many_closes_an_idle_one_and_no_busy_one() -> None:
+    """Whoever only holds connections takes none from a client with a request."""
+    release = asyncio.Event()
+
+    async def handle(exchange: HttpExchange) -> None:
+        if exchange.path == "/slow":
+            await release.wait()
+        await exchange.answer(200, [], b"done")
+
+    async with listening(handle, max_connections=3) as (listener, port):
+        busy = asyncio.create_task(converse(port, LAST.replace(b"/a", b"/slow")))
+        await poll(lambda: any(connection._current for connection in listener._connections))
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        await poll(lambda: len(listener._connections) == 3)
+        assert b"done" in await converse(port, LAST)
+        release.set()
+        assert b"done" in await busy
+        for _, writer in idle:
+            writer.close()
 
 
 @pytest.mark.anyio
