@@ -1,7 +1,7 @@
 """What is checked before anything is read: Origin, Host, and tokens where none belongs (SPEC I8, SEC-05, SEC-23)."""
 
 from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from proxy import errors
@@ -93,4 +93,6 @@ class Forwarders:
             parsed = ip_address(address)
         except ValueError:
             return False
-        return any(parsed in network for network in self._networks)
+        # A socket that serves both families shows IPv4 peers so.
+        known = (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
+        return any(known in network for network in self._networks)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from proxy.door import Door
+from proxy.door import Door, Forwarders
 from registry.models import Listen
 
 
@@ -44,3 +44,23 @@ def test_host_or_origin_that_is_absent_or_doubled() -> None:
         refusal = door.check(headers)
         assert refusal is not None
         assert refusal.code == code
+
+
+@pytest.mark.parametrize(
+    ("peer", "listed", "client"),
+    [
+        ("10.0.0.1", [b"203.0.113.9"], "203.0.113.9"),
+        ("::ffff:10.0.0.1", [b"203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", [b"198.51.100.7, 203.0.113.9", b"10.0.0.2"], "203.0.113.9"),
+        ("fd00::1", [b"2001:db8::7, ::ffff:10.0.0.2"], "2001:db8::7"),
+        ("203.0.113.9", [b"198.51.100.7"], "203.0.113.9"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", [b"unknown"], "unknown"),
+        ("unknown", [b"198.51.100.7"], "unknown"),
+    ],
+)
+def test_client_is_the_last_address_that_is_no_forwarders(peer: str, listed: list[bytes], client: str) -> None:
+    """What stands to the left of it is the client's own word; who is no forwarder is not listened to at all."""
+    headers = [(b"x-forwarded-for", value) for value in listed]
+    assert Forwarders(["10.0.0.0/8", "fd00::/8"]).client_of(peer, headers) == client
+    assert Forwarders([]).client_of(peer, headers) == peer
