@@ -7,6 +7,7 @@ import re
 import socket
 import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.edge import HttpExchange, Listener
+from proxy.edge.asgi import Receive, Send, serve_asgi
 from proxy.edge.connection import MAX_AHEAD, Times
 from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError
 
@@ -406,6 +408,27 @@ async def test_defect_of_a_handler_is_answered_with_500_and_a_closed_connection(
     async with listening(handle) as (_, port):
         answer = await converse(port, GET)
     assert answer.startswith(b"HTTP/1.1 500")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("has_begun", "status"), [(False, 500), (True, 200)])
+async def test_defect_of_an_application_is_logged_and_ends_its_connection(
+    caplog, *, has_begun: bool, status: int
+) -> None:
+    """Whatever it has said until then; the next client is served."""
+
+    async def application(_scope: object, _receive: Receive, send: Send) -> None:
+        if has_begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise ZeroDivisionError
+
+    async with listening(partial(serve_asgi, application)) as (_, port):
+        for _ in range(2):
+            answer = await converse(port, GET)
+            assert answer.startswith(b"HTTP/1.1 %d " % status)
+            assert not answer.endswith(b"0\r\n\r\n"), "a body that was cut off must not look whole"
+    assert [record.name for record in caplog.records if record.exc_info] == ["postern.edge"] * 2
 
 
 @pytest.mark.anyio
