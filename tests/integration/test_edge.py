@@ -517,10 +517,12 @@ async def test_half_a_request_behind_another_does_not_end_the_first() -> None:
     """Its sender cannot go on: we do not read."""
 
     async def handle(exchange: HttpExchange) -> None:
-        await asyncio.sleep(0.6)
+        begun = listener.now
+        if exchange.method == "GET":
+            await poll(lambda: listener.now > begun + 1.3)
         await exchange.answer(200, [], await exchange.read_body(LIMIT) or b"first")
 
-    async with listening(handle, Times(body_s=0.2)) as (_, port):
+    async with listening(handle, Times(body_s=1.0)) as (listener, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET + POST + b"content-length: 6\r\n\r\nsec")
         await reader.readuntil(b"first")
