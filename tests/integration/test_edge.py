@@ -676,8 +676,9 @@ async def test_answer_that_nobody_reads_does_not_keep_its_connection() -> None:
 
     async def handle(exchange: HttpExchange) -> None:
         exchange.keep_alive = False
-        exchange._line.send(b"x" * 30_000_000)
-        await exchange.answer(200, [], b"")
+        (connection,) = listener._connections
+        connection._transport.set_write_buffer_limits(high=1 << 30)  # so that the answer counts as sent
+        await exchange.answer(200, [], bytes(30_000_000))
 
     async with listening(handle, Times(write_s=0.2)) as (listener, port):
         _reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
