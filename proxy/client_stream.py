@@ -42,6 +42,11 @@ class ClientStream:
     `is_resumable`: the client has got an event id and may come back with it.
     """
 
+    __slots__ = (
+        *("_call", "_exchange", "_headers", "_is_intended", "_office", "_route"),
+        *("events", "is_open", "is_resumable", "position", "status"),
+    )
+
     def __init__(self, office: Office, exchange: Exchange, call: Call, route: Route, *, is_intended: bool) -> None:
         self._office = office
         self._exchange = exchange

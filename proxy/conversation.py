@@ -1,6 +1,6 @@
 """What is said to the server for one request, and what it says back, over lost sessions and restarts of the server."""
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from time import perf_counter_ns
 from typing import Protocol
 
@@ -69,6 +69,8 @@ class Office(Protocol):
 class Conversation:
     """Runs once. `note` is what the row should add: that the session was rebuilt."""
 
+    __slots__ = ("_office", "_response", "_route", "_sent_ns", "_stream", "call", "note")
+
     def __init__(self, office: Office, call: Call, route: Route, stream: ClientStream) -> None:
         self.call = call
         self.note = ""
@@ -78,14 +80,14 @@ class Conversation:
         self._response: UpstreamResponse | None = None
         self._sent_ns = 0
 
-    async def run(self) -> Reply:
-        """Return the answer; raise what `ends.end_of` knows. The connection is kept until `aclose`."""
-        return await (self._stand() if self.call.http_method == "GET" else self._converse())
+    def run(self) -> Coroutine[None, None, Reply]:
+        """Return the answer; raise what `ends.end_of` knows. The connection is kept until `close`."""
+        return self._stand() if self.call.http_method == "GET" else self._converse()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Let the server's connection go: back to the pool where its answer is whole, else closed."""
         if self._response is not None:
-            await self._response.aclose()
+            self._response.close()
             self._response = None
 
     def upstream_us(self) -> int | None:
@@ -102,7 +104,7 @@ class Conversation:
                 if reply.status != 409 or not await patience.waits_for_old_connection(self.call.resumed):
                     return reply
             except UpstreamError as error:
-                await self.aclose()
+                self.close()
                 await patience.wait(error, is_open=self._stream.is_open)
 
     async def _take_over(self) -> None:
@@ -121,7 +123,7 @@ class Conversation:
         session = self.call.session
         if session is not None and is_lost(reply.status, reply.message):
             reply = await self._converse_anew(session)
-        if reply.is_result:
+        if session is not None and reply.is_result:
             await keep_state(self.call, self._office.sessions, self._office.live)
         return reply
 
@@ -141,7 +143,7 @@ class Conversation:
         call = self.call
         body = call.envelope.encoded() if call.envelope is not None else b""
         limits = self._route.stream_limits if call.is_long_lived else None
-        await self.aclose()
+        self.close()
         response = self._response = await self._office.upstream(call).send(
             call.http_method.encode(), self._outgoing(), body, limits=limits
         )
@@ -152,9 +154,9 @@ class Conversation:
     def _outgoing(self) -> list[Header]:
         """Return the headers for the server: what may pass, our credentials, its own session and event ids."""
         call = self.call
-        passing = to_upstream(call.headers, call.era or Era.LEGACY)
-        headers = [header for header in passing if header[0] != LAST_EVENT_HEADER]
-        headers += self._office.credentials(call)
+        headers = [*to_upstream(call.headers, call.era or Era.LEGACY), *self._office.credentials(call)]
+        if call.era is not Era.MODERN:
+            headers = [header for header in headers if header[0] != LAST_EVENT_HEADER]
         if call.session is not None and call.session.upstream_id is not None:
             headers.append((SESSION_HEADER, call.session.upstream_id.encode()))
         if call.http_method == "GET" and (last_event := self._last_event()) is not None:
@@ -179,12 +181,14 @@ class Conversation:
         if call.http_method == "GET" and response.status < 300:
             raise BrokenAnswerError("the server answered a GET without an event stream")
         reply = reply_of(response.status, body, call.rpc_id, is_json=is_json)
-        reply.headers = to_client(response.headers) + await self._begin_session(response, reply)
+        reply.headers = to_client(response.headers)
+        if call.method == "initialize":
+            reply.headers += await self._begin_session(response, reply)
         return reply
 
     async def _begin_session(self, response: UpstreamResponse, reply: Reply) -> list[Header]:
         """Give the client an id of ours for the session that the server has opened; return the header for it."""
-        if self.call.method != "initialize" or reply.message is None or not reply.is_result:
+        if reply.message is None or not reply.is_result:
             return []
         upstream_id = session_id_in(response.headers)
         if upstream_id is None:
@@ -220,7 +224,9 @@ class Conversation:
     ) -> Reply:
         """Return the answer that a stream brought; of initialize with all that came before it."""
         reply = Reply(response.status, message=message, event=event)
-        reply.headers = to_client(response.headers) + await self._begin_session(response, reply)
+        reply.headers = to_client(response.headers)
+        if self.call.method == "initialize":
+            reply.headers += await self._begin_session(response, reply)
         for each in (*held, event):
             self._stream.count(each)
             reply.body += self._stream.signed(each)

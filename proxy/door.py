@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 from proxy import errors
 from proxy.errors import Refusal
 from proxy.exchange import Header
-from proxy.wire.fields import index_of
+from proxy.wire.fields import fact_of, index_of
 from registry.models import Listen
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -29,6 +29,9 @@ class Door:
 
     def check(self, headers: Sequence[Header]) -> Refusal | None:
         """Return the refusal for a wrong or repeated Host or Origin. An absent Origin is no browser's and fine."""
+        return fact_of(headers, (Door.check, self), self._judge)
+
+    def _judge(self, headers: Sequence[Header]) -> Refusal | None:
         found = index_of(headers)
         hosts = found.get(b"host", ())
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:

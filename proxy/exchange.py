@@ -24,11 +24,15 @@ class Exchange(Protocol):
     method: str
     path: str
     query: bytes
-    headers: Sequence[Header]
     remote: str
     scheme: str
     has_begun: bool
     """Whether the first byte of the answer has left."""
+
+    @property
+    def headers(self) -> Sequence[Header]:
+        """The header lines in their order."""
+        ...
 
     async def read_body(self, limit: int) -> bytes:
         """Return the whole body; raise `BodyTooLargeError`, `BrokenRequestError` or `ClientGoneError`."""

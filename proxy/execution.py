@@ -16,6 +16,7 @@ from proxy.call import Call
 from proxy.client_stream import ClientStream
 from proxy.conversation import Conversation
 from proxy.conversation import Office as ConversationOffice
+from proxy.deadline import Deadline
 from proxy.ends import (
     CLIENT_LEFT,
     CREDENTIAL_EXPIRED,
@@ -60,9 +61,15 @@ class Office(ConversationOffice, Protocol):
 class Execution:
     """Runs once. `stop` ends it from outside as long as its row is not being written."""
 
+    __slots__ = (
+        *("_conversation", "_deadline", "_done", "_exchange", "_is_over", "_is_recorded", "_office", "_over"),
+        *("_route", "_stopped", "_stream", "call"),
+    )
+
     def __init__(self, office: Office, exchange: Exchange, call: Call, route: Route, *, intended: bool) -> None:
         self.call = call
-        self.done = asyncio.Event()
+        self._is_over = False
+        self._done: asyncio.Event | None = None
         self._office = office
         self._exchange = exchange
         self._route = route
@@ -70,7 +77,7 @@ class Execution:
         self._conversation = Conversation(office, call, route, self._stream)
         self._stopped: End | None = None
         self._over = _TOTAL_OVER
-        self._deadline: asyncio.Timeout | None = None
+        self._deadline = Deadline()
         self._is_recorded = False
 
     async def run(self) -> None:
@@ -81,41 +88,49 @@ class Execution:
             if isinstance(ended, Reply):
                 await self._settle(ended)
             else:
-                await self._conversation.aclose()
+                self._conversation.close()
                 await self._conclude(ended)
         except asyncio.CancelledError:
             await asyncio.shield(self._interrupt())
             raise
         finally:
-            await self._conversation.aclose()
+            self._conversation.close()
             self._office.live.remove(self)
+
+    async def wait(self) -> None:
+        """Return when it is over."""
+        if not self._is_over:
+            self._done = self._done or asyncio.Event()
+            await self._done.wait()
+
+    def over(self) -> None:
+        """Let go whoever waits for the end."""
+        self._is_over = True
+        if self._done is not None:
+            self._done.set()
 
     def stop(self, end: End) -> None:
         """End the conversation now, and the request with it."""
-        if self._stopped is not None or self._deadline is None or self._deadline.expired():
-            return
-        self._stopped = end
-        self._deadline.reschedule(asyncio.get_running_loop().time())
+        if self._stopped is None and not self._deadline.has_struck and self._deadline.is_running:
+            self._stopped = end
+            self._deadline.strike()
 
     async def _converse(self) -> Reply | End:
         """Talk to the server within the limits of the request; a client that leaves ends what its leaving cancels."""
-        limit_s = self._limit_s()
-        deadline = asyncio.timeout(limit_s)
+        deadline = self._deadline
+        deadline.begin(self._limit_s())
+        unwatch = self._watch_client()
         try:
-            async with deadline:
-                self._deadline = deadline
-                unwatch = self._watch_client()
-                try:
-                    return await self._conversation.run()
-                finally:
-                    unwatch()
-                    self._deadline = None
-        except TimeoutError:
-            if not deadline.expired():
+            return await self._conversation.run()
+        except asyncio.CancelledError:
+            if not deadline.is_mine():
                 raise
             return self._stopped or self._over
         except _CONVERSATION as error:
             return self._stopped or end_of(error, self._route.server.name)
+        finally:
+            unwatch()
+            deadline.end()
 
     def _limit_s(self) -> float | None:
         """Seconds until the request ends at the latest; what its end then is, is left in `_over`."""
@@ -226,7 +241,7 @@ class Execution:
 
     async def _interrupt(self) -> None:
         """The drain's budget is used up: the request ends here."""
-        await self._conversation.aclose()
+        self._conversation.close()
         if not self._is_recorded:
             await self._conclude(INTERRUPTED)
 

@@ -94,7 +94,16 @@ class Guard:
         """Judge the answer to a request before its row is written."""
         if self.is_idle:
             return PASSED
-        guarded = await self._after(call, message)
+        method = call.method
+        if method == "tools/call":
+            tool = self._tool(call.target or "")
+            if tool.is_idle:
+                return PASSED
+            guarded = await judge_result(call, tool, message, self.server.contract.output)
+        elif method in LISTS:
+            guarded = judge_list(self.contracts, call, message)
+        else:
+            guarded = judge_greeting(self.contracts, message) if method in GREETINGS else PASSED
         if guarded.finding is not None:
             self.counts.withheld += guarded.finding.is_withheld
             self.counts.warned += not guarded.finding.is_withheld
@@ -121,15 +130,6 @@ class Guard:
         tool = self._tool(target)
         call.contract = tool.digest
         return None if tool.is_idle else await admit(call, tool, self.server.contract.input, self._payload_bytes)
-
-    async def _after(self, call: Call, message: dict[str, object]) -> Guarded:
-        method = call.method
-        if method == "tools/call":
-            tool = self._tool(call.target or "")
-            return PASSED if tool.is_idle else await judge_result(call, tool, message, self.server.contract.output)
-        if method in LISTS:
-            return judge_list(self.contracts, call, message)
-        return judge_greeting(self.contracts, message) if method in GREETINGS else PASSED
 
     async def _why_not_as_pinned(self, method: str | None, target: str) -> Refusal | None:
         """Refuse what is not as pinned; what was not looked at yet is not known to be."""

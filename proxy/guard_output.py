@@ -25,6 +25,8 @@ async def judge_result(call: Call, tool: ToolGuard, message: Message, mode: Mode
     if finding is not None and finding.is_withheld:
         await tell_failure(call, tool, finding.reason)
         return withheld(call, finding)
+    if not (tool.after or tool.failure):
+        return _guarded(_tagged(message, known, tool, finding), finding)
     return await _pass_hooks(call, tool, message, mode, finding)
 
 
@@ -39,19 +41,23 @@ async def _pass_hooks(call: Call, tool: ToolGuard, message: Message, mode: Mode,
     failed = was.get("isError") is True
     steps = tool.failure if failed else tool.after
     if not steps:
-        return Guarded(_tagged(message, was, tool, finding), finding)
+        return _guarded(_tagged(message, was, tool, finding), finding)
     passage = await run_after(steps, after_event(call, was, failure_text(message) if failed else None))
     _note(call, passage)
     if passage.refusal is not None:
         code = "hook.failed" if passage.has_failed else "hook.withheld"
         return withheld(call, Finding(code, f"{passage.by}: {passage.refusal.reason}", is_withheld=True))
     if not passage.is_changed:
-        return Guarded(_tagged(message, was, tool, finding), finding)
+        return _guarded(_tagged(message, was, tool, finding), finding)
     broken = _fault(call, tool, passage.value, "hook.invalid", mode) if finding is None else None
     if broken is not None and broken.is_withheld:
         return withheld(call, broken)
     changed: Message = {**message, "result": passage.value}
     return Guarded(_tagged(changed, passage.value, tool, finding or broken) or changed, finding or broken)
+
+
+def _guarded(message: Message | None, finding: Finding | None) -> Guarded:
+    return PASSED if message is None and finding is None else Guarded(message, finding)
 
 
 def _fault(call: Call, tool: ToolGuard, result: dict[str, Any], code: str, mode: Mode) -> Finding | None:

@@ -59,7 +59,13 @@ class Pipeline:
         client = self._door.forwarders.client_of(exchange.remote, headers)
         call = Call.arrive(_server_name(exchange.path), exchange.method, headers, client)
         try:
-            await self._answer(exchange, call)
+            admitted = await self._admit(exchange, call)
+            if isinstance(admitted, Refusal):
+                await self._executor.refuse(exchange, call, admitted)
+            elif exchange.method == "OPTIONS":
+                await self._executor.preflight(exchange, call, self._door.preflight(call.headers))
+            else:
+                await self._executor.execute(exchange, call, admitted)
         except ClientGoneError:
             await self._executor.note_gone(call)
         except Exception:  # noqa: BLE001  the outermost loop of a request: a defect of ours must leave a row, too
@@ -77,15 +83,6 @@ class Pipeline:
         """Be called by other names from now on, after a reload."""
         self._door = door
 
-    async def _answer(self, exchange: Exchange, call: Call) -> None:
-        admitted = await self._admit(exchange, call)
-        if isinstance(admitted, Refusal):
-            await self._executor.refuse(exchange, call, admitted)
-        elif exchange.method == "OPTIONS":
-            await self._executor.preflight(exchange, call, self._door.preflight(call.headers))
-        else:
-            await self._executor.execute(exchange, call, admitted)
-
     async def _admit(self, exchange: Exchange, call: Call) -> Route | Refusal:
         route = self._routes.get(exchange.path)
         if route is None:
@@ -93,15 +90,21 @@ class Pipeline:
         call.server, call.audience = route.server, route.audience
         if refusal := self._door.check(call.headers) or _refuse_query_token(exchange.query):
             return refusal
-        exchange.add_headers(self._door.cors(call.headers))
+        if cors := self._door.cors(call.headers):
+            exchange.add_headers(cors)
         if exchange.method == "OPTIONS":
             return route
-        refusal = await _read(exchange, call, route)
-        refusal = refusal or await _authenticate(exchange, call, route)
-        refusal = refusal or _authorize(call, route)
-        refusal = refusal or await bind_session(call, route.server, route.policy, self._sessions)
-        refusal = refusal or self._find_room(call, route) or await expect_answer(call, self._sessions)
-        return refusal or await route.guard.before(call) or route
+        if refusal := (
+            await _read(exchange, call, route)
+            or await _authenticate(exchange, call, route)
+            or _authorize(call, route)
+            or (await bind_session(call, route.server, route.policy, self._sessions) if _is_legacy(call) else None)
+            or self._find_room(call, route)
+            or (await expect_answer(call, self._sessions) if _is_legacy(call) else None)
+            or await route.guard.before(call)
+        ):
+            return refusal
+        return route
 
     def _find_room(self, call: Call, route: Route) -> Refusal | None:
         if why := self._availability.why_not(route.server.name):
@@ -115,6 +118,11 @@ class Pipeline:
 
 def _malformed(reason: str, status: int) -> Refusal:
     return Refusal("wire.http", status, errors.INVALID_REQUEST, reason)
+
+
+def _is_legacy(call: Call) -> bool:
+    """Sessions, and answers from clients, are of the legacy era only."""
+    return call.era is Era.LEGACY
 
 
 def _server_name(path: str) -> str:

@@ -18,9 +18,10 @@ class Answering(Protocol):
     """One request on its way. `stop` ends it once; after its answer has begun to be recorded it does nothing."""
 
     call: Call
-    done: asyncio.Event
 
     def stop(self, end: End) -> None: ...
+    async def wait(self) -> None: ...
+    def over(self) -> None: ...
 
 
 class Live:
@@ -48,7 +49,7 @@ class Live:
             there.pop(call.execution_id, None)
             if not there:
                 del self._sessions[call.session.id]
-        answering.done.set()
+        answering.over()
 
     def sessions(self) -> list[str]:
         """Return the ids of sessions with a request on its way or a stream open."""
@@ -89,7 +90,7 @@ class Live:
         with suppress(TimeoutError):
             async with asyncio.timeout(_HANDOVER_S):
                 for answering in holders:
-                    await answering.done.wait()
+                    await answering.wait()
         return bool(holders)
 
     def _of(self, session_id: str) -> list[Answering]:

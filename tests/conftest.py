@@ -1,7 +1,11 @@
-"""What every test shares: the asyncio backend of the anyio plugin, and properties that no clock can fail."""
+"""What every test shares: the asyncio backend of the anyio plugin, and hypothesis without a stopwatch."""
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A machine that is busy with other things is no finding: nothing here depends on absolute time.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 pytest_plugins = ["tests.fixtures_postgres", "tests.third_party"]
 

@@ -47,7 +47,9 @@ _INT64: Final = 2**63 - 1
 _length = Struct(">i").pack
 _int16 = Struct(">ih").pack
 _int64 = Struct(">iq").pack
+_int64s = Struct(">iqiqiq").pack
 _key = Struct(">iqi16s").pack
+_sizes = Struct(">iqi").pack
 _array_head = Struct(">iiiii").pack
 _NO_SCOPES: Final = _length(12) + Struct(">iii").pack(0, 0, _TEXT_OID)
 _NO_PAYLOAD: Final = NULL * 3
@@ -65,6 +67,7 @@ class Encoder:
         self._words: dict[str | None, bytes] = {}
         self._scope_lists: dict[tuple[str, ...], bytes] = {}
         self._asked: dict[tuple[object, ...], bytes] = {}
+        self._said: dict[tuple[Status, str, str, int], bytes] = {}
         self._intended: dict[UUID, tuple[Request, bytes]] = {}
         self._instance = word(instance)
 
@@ -126,15 +129,11 @@ class Encoder:
 
     def _outcome(self, outcome: Outcome) -> bytes:
         word = self._word
+        said = (outcome.status, outcome.decision, outcome.reason, outcome.http_status)
         return b"".join(
             (
-                _STATUS[outcome.status],
-                word(outcome.decision),
-                text(outcome.reason, PROSE_BYTES),
-                _int16(2, outcome.http_status),
-                _int64(8, microseconds(outcome.completed)),
-                number(outcome.duration_us),
-                number(outcome.upstream_us),
+                self._said.get(said) or self._remember_said(said),
+                _times(outcome),
                 payload(outcome.output),
                 word(outcome.contract),
                 word(outcome.artifact),
@@ -145,6 +144,12 @@ class Encoder:
             )
         )
 
+    def _remember_said(self, said: tuple[Status, str, str, int]) -> bytes:
+        """Encode what is the same in every call that ends in the same way."""
+        status, decision, reason, http_status = said
+        fields = (_STATUS[status], word(decision), text(reason, PROSE_BYTES), _int16(2, http_status))
+        return _remembered(self._said, said, b"".join(fields), 4 * REMEMBERED_BYTES)
+
     def _word(self, value: str | None) -> bytes:
         known = self._words.get(value)
         return known if known is not None else _remembered(self._words, value, word(value))
@@ -152,6 +157,14 @@ class Encoder:
     def _scopes_of(self, values: tuple[str, ...]) -> bytes:
         known = self._scope_lists.get(values)
         return known if known is not None else _remembered(self._scope_lists, values, _scopes(values))
+
+
+def _times(outcome: Outcome) -> bytes:
+    """Return the three fields of when it ended, how long it took, and how long the server had it."""
+    took, upstream = outcome.duration_us, outcome.upstream_us
+    if upstream is not None and 0 <= took <= _INT64 and 0 <= upstream <= _INT64:
+        return _int64s(8, microseconds(outcome.completed), 8, took, 8, upstream)
+    return _int64(8, microseconds(outcome.completed)) + number(took) + number(upstream)
 
 
 def word(value: str | None) -> bytes:
@@ -183,7 +196,10 @@ def payload(value: Payload | None) -> bytes:
     """Return the three fields of a snapshot."""
     if value is None:
         return _NO_PAYLOAD
-    return b"".join((text(value.text, PAYLOAD_BYTES), number(value.size), _length(len(value.sha256)), value.sha256))
+    sizes = _sizes(8, value.size, len(value.sha256)) if 0 <= value.size <= _INT64 else None
+    if sizes is None:
+        sizes = number(value.size) + _length(len(value.sha256))
+    return b"".join((text(value.text, PAYLOAD_BYTES), sizes, value.sha256))
 
 
 def microseconds(moment: datetime) -> int:

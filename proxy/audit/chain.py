@@ -49,12 +49,7 @@ class Links:
         seq = after.seq + 1
         canonical = self._heads[kind] + _seq(8, seq) + body
         made = hashlib.sha256(after.hash + canonical).digest()
-        into += _columns
-        into += canonical
-        into += _hash_length
-        into += after.hash
-        into += _hash_length
-        into += made
+        into += b"".join((_columns, canonical, _hash_length, after.hash, _hash_length, made))
         return Head(seq, made)
 
 

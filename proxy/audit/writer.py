@@ -94,7 +94,9 @@ class AuditWriter:
 
     async def write_intent(self, intent: Intent) -> None:
         """Return after the commit; raise AuditUnavailable when the intent is not known to be durable."""
-        await self._write(intent, is_patient=False)
+        if self._line.is_full:
+            await self._find_room(intent, is_patient=False)
+        await self._queue(intent, is_patient=False)
 
     async def write_row(self, row: Row) -> None:
         """Return after the commit; raise AuditUnavailable when the row is not known to be durable.
@@ -102,8 +104,10 @@ class AuditWriter:
         A row of what was forwarded waits for the store to come back, up to `patience_s`. One that could not be
         committed in time is owed: it is written, and says so, when the store is back.
         """
-        is_open = row.request.execution_id in self._flusher.open_intents
-        await self._write(row, is_patient=is_open or row.outcome.upstream_us is not None)
+        is_patient = row.outcome.upstream_us is not None or row.request.execution_id in self._flusher.open_intents
+        if self._line.is_full:
+            await self._find_room(row, is_patient=is_patient)
+        await self._queue(row, is_patient=is_patient)
 
     async def aclose(self) -> None:
         """Commit what is queued, within `drain_s`, and end."""
@@ -121,18 +125,24 @@ class AuditWriter:
         self._flusher.healthy = True
         self._task = asyncio.create_task(self._flusher.run(), name="audit writer")
 
-    async def _write(self, record: Intent | Row, *, is_patient: bool) -> None:
-        if self._closing or not (self.healthy or is_patient):
-            raise self._refusal(record, _AWAY)
-        if self._line.is_full and not await self._line.room(self._limits.queue_wait_s):
+    async def _find_room(self, record: Intent | Row, *, is_patient: bool) -> None:
+        """Wait until the line is not full any more; that is the back-pressure."""
+        self._refuse_when_away(record, is_patient=is_patient)
+        if not await self._line.room(self._limits.queue_wait_s):
             raise self._refusal(record, "the audit queue is full")
-        if self._closing or not (self.healthy or is_patient):
-            raise self._refusal(record, _AWAY)
+
+    def _queue(self, record: Intent | Row, *, is_patient: bool) -> asyncio.Future[None]:
+        """Put the record into the line; its commit completes the future."""
+        self._refuse_when_away(record, is_patient=is_patient)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         entry = encode_entry(self._encoder, record, done, loop.time() + self._limits.patience_s, is_patient=is_patient)
         self._line.add(entry)
-        await done
+        return done
+
+    def _refuse_when_away(self, record: Intent | Row, *, is_patient: bool) -> None:
+        if self._closing or not (self._flusher.healthy or is_patient):
+            raise self._refusal(record, _AWAY)
 
     def _refusal(self, record: Intent | Row, reason: str) -> AuditUnavailable:
         self._flusher.owe(record)

@@ -5,7 +5,7 @@ from itertools import product
 from urllib.parse import unquote_to_bytes
 
 from proxy.auth.codes import AuthCode, Fault
-from proxy.wire.fields import Header, index_of
+from proxy.wire.fields import Header, fact_of, index_of
 
 AUTHORIZATION = b"authorization"
 VERIFIED, USER_ID, PERMISSIONS = b"x-proxy-verified", b"x-user-id", b"x-user-permissions"
@@ -39,6 +39,10 @@ def query_has_token(query: bytes) -> bool:
 
 def find_credentials(headers: Sequence[Header], identity: frozenset[bytes]) -> tuple[bytes | Fault | None, bool]:
     """Return the one Authorization header's value (None without one), and whether identity headers are there too."""
+    return fact_of(headers, identity, lambda lines: _find_credentials(lines, identity))
+
+
+def _find_credentials(headers: Sequence[Header], identity: frozenset[bytes]) -> tuple[bytes | Fault | None, bool]:
     by_name = index_of(headers)
     values = by_name.get(AUTHORIZATION, ())
     found = (values[0] if len(values) == 1 else _DUPLICATE) if values else None

@@ -13,11 +13,16 @@ from proxy.edge.exchange import HttpExchange, refuse_plainly
 from proxy.edge.head import MAX_HEAD_BYTES, BadRequestError, check_framing, read_target
 from proxy.edge.upgrade import parser_of_body
 from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Header
+from proxy.wire.fields import Fields
 
 _CHUNK_BYTES = 256 * 1024
 """What the event loop reads at once, at the most."""
 MAX_AHEAD = 64
 """So many requests may be sent ahead of their answers: an exchange costs far more memory than its bytes."""
+_REPEATED_BYTES = 16 * 1024
+"""The longest request whose head is kept for the next one like it."""
+_END_OF_HEAD = b"\r\n\r\n"
+_NOT_REPEATED = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,17 @@ class Times:
     write_s: float = 120.0
     linger_s: float = 2.0
     body_bytes_per_s: float = 500.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A head that the parser has judged, and what it is; with its body the request had `size` bytes."""
+
+    head: bytes
+    size: int
+    method: str
+    target: tuple[str, bytes]
+    headers: Fields
 
 
 class Owner(Protocol):
@@ -74,6 +90,7 @@ class Connection(asyncio.Protocol):
         self._fed_bytes = self._chunk_bytes = 0
         self._body_until = 0.0
         self._fault: BadRequestError | None = None
+        self._seen: Seen | None = None
         self._is_resting = self._is_deaf = self._is_ending = self._is_over = False
 
     # --- the event loop's side
@@ -86,6 +103,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
+            return
+        is_between = self._arriving is None and self._headers is None
+        if is_between and self._is_repeated(data):
             return
         self._chunk_bytes = len(data)
         self._fed_bytes += len(data)
@@ -100,6 +120,8 @@ class Connection(asyncio.Protocol):
             elif self._arriving is not None:
                 self._body_until += len(data) / self._owner.times.body_bytes_per_s
                 self.deadline = self._patience()
+            elif is_between and len(data) <= _REPEATED_BYTES and self._waiting and self._headers is None:
+                self._seen = seen_in(data, self._waiting[-1])
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -169,7 +191,7 @@ class Connection(asyncio.Protocol):
         version, method = self._parser.get_http_version(), self._parser.get_method().decode("ascii")
         check_framing(version, headers, self._fed_bytes)
         target = read_target(self._url, headers)
-        exchange = self._owner.exchange_type(self, method, target, headers, is_legacy=version == "1.0")
+        exchange = self._owner.exchange_type(self, method, target, Fields.of(headers), is_legacy=version == "1.0")
         if not self._parser.should_keep_alive() or self._parser.should_upgrade():
             exchange.keep_alive = False
         if len(self._waiting) >= MAX_AHEAD:
@@ -196,6 +218,21 @@ class Connection(asyncio.Protocol):
             self._arriving.complete()
             self._arriving = None
             self.deadline = math.inf
+
+    def _is_repeated(self, data: bytes) -> bool:
+        """Take a request whose head is, byte for byte, the last one's, and which is whole: it needs no parser."""
+        seen = self._seen
+        if seen is None or len(data) != seen.size or not data.startswith(seen.head) or len(self._waiting) >= MAX_AHEAD:
+            return False
+        exchange = self._owner.exchange_type(self, seen.method, seen.target, seen.headers, is_legacy=False)
+        exchange.feed(data[len(seen.head) :])
+        exchange.complete()
+        self._waiting.append(exchange)
+        self.deadline = math.inf
+        if self._current is not None or len(self._waiting) > 1:
+            self.rest()
+        self._wake()
+        return True
 
     def _fail(self, fault: BadRequestError) -> None:
         """What was understood so far is still answered, then comes the fault."""
@@ -226,6 +263,11 @@ class Connection(asyncio.Protocol):
             self.deadline = self._patience()
             self._transport.resume_reading()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether what was written waits for a slow client."""
+        return self._writable is not None
+
     async def drained(self) -> None:
         if self._writable is not None:
             await self._writable
@@ -247,9 +289,12 @@ class Connection(asyncio.Protocol):
 
     async def _serve(self) -> None:
         try:
-            while await self._next() and await self._handle():
-                pass
-            if self._current is None and self._fault is not None:
+            while (exchange := await self._next()) is not None:
+                await self._owner.handle(exchange)
+                is_over = exchange.is_answered and exchange.is_complete and exchange.keep_alive
+                if not is_over and not await self._goes_on(exchange):
+                    return
+            if self._fault is not None:
                 await self._refuse(self._fault)
         finally:
             self._end()
@@ -267,26 +312,22 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             self.deadline = self._owner.now + times.write_s
 
-    async def _next(self) -> bool:
-        """Wait for the next request; False where there will be none."""
+    async def _next(self) -> HttpExchange | None:
+        """Wait for the next request; None where there will be none."""
         self._current = None
         while not self._waiting and not self._is_deaf and not self._is_ending:
             self.deadline = self._patience()
             self._turn = self._loop.create_future()
             await self._turn
         if self._is_ending or not self._waiting:
-            return False
-        self._current = self._waiting.popleft()
+            return None
+        self._current = exchange = self._waiting.popleft()
         if not self._waiting:
             self.go_on()
-        return True
+        return exchange
 
-    async def _handle(self) -> bool:
-        """Answer the current request; False where the connection ends with it."""
-        exchange = self._current
-        if exchange is None:
-            return False
-        await self._owner.handle(exchange)
+    async def _goes_on(self, exchange: HttpExchange) -> bool:
+        """Whether the connection goes on after an exchange that ended in an unusual way."""
         if not exchange.is_answered and not exchange.has_begun:
             exchange.keep_alive = False
             await refuse_plainly(exchange, 500, "there is no answer")
@@ -309,6 +350,17 @@ class Connection(asyncio.Protocol):
         except BadRequestError:
             target = ("", b"")
         method = self._parser.get_method().decode("ascii") if self._url else ""
-        self._current = exchange = self._owner.exchange_type(self, method, target, (), is_legacy=True)
+        self._current = exchange = self._owner.exchange_type(self, method, target, Fields.of(()), is_legacy=True)
         self.deadline = math.inf
         await self._owner.refuse(exchange, fault.status, str(fault))
+
+
+def seen_in(data: bytes, exchange: HttpExchange) -> Seen | None:
+    """Return the head in `data` if that is exactly one request, framed by its length and by nothing else. Pure."""
+    lengths = exchange.headers.by_name.get(b"content-length", ())
+    if exchange.method != "POST" or not exchange.keep_alive or len(lengths) != 1 or not lengths[0].isdigit():
+        return None
+    end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+    if end + int(lengths[0]) != len(data) or not _NOT_REPEATED.isdisjoint(exchange.headers.by_name):
+        return None
+    return Seen(data[:end], len(data), exchange.method, (exchange.path, exchange.query), exchange.headers)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from proxy.edge.head import has_body, render_head
 from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Header
+from proxy.wire.fields import Fields
 
 HIGH_WATER_BYTES = 64 * 1024
 """So much of a body that nobody reads yet is taken; then the socket rests."""
@@ -23,6 +24,8 @@ class Line(Protocol):
     def rest(self) -> None: ...
     def go_on(self) -> None: ...
     def date(self) -> bytes: ...
+    @property
+    def is_full(self) -> bool: ...
     async def drained(self) -> None: ...
 
 
@@ -36,9 +39,7 @@ class HttpExchange:
         *("method", "path", "query", "remote", "scheme"),
     )
 
-    def __init__(
-        self, line: Line, method: str, target: tuple[str, bytes], headers: Sequence[Header], *, is_legacy: bool
-    ) -> None:
+    def __init__(self, line: Line, method: str, target: tuple[str, bytes], headers: Fields, *, is_legacy: bool) -> None:
         self._line = line
         self.method = method
         self.path, self.query = target
@@ -146,7 +147,8 @@ class HttpExchange:
         framing = b"content-length: %d\r\n" % len(body) if has_body(status, "") else b""
         self._begin(status, headers, framing, body if has_body(status, self.method) else b"")
         self.is_answered = True
-        await self._line.drained()
+        if self._line.is_full:
+            await self._line.drained()
 
     async def open(self, status: int, headers: Sequence[Header]) -> None:
         self._is_chunked = not self.is_legacy
@@ -156,7 +158,8 @@ class HttpExchange:
     async def write(self, chunk: bytes) -> None:
         if chunk and not self._gone:
             self._line.send(*((b"%x\r\n" % len(chunk), chunk, b"\r\n") if self._is_chunked else (chunk,)))
-            await self._line.drained()
+            if self._line.is_full:
+                await self._line.drained()
 
     async def close(self) -> None:
         self.is_answered = True

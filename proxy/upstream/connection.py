@@ -57,16 +57,27 @@ class Connection(asyncio.Protocol):
 
     async def exchange(self, request: bytes, limits: UpstreamLimits, *, is_head: bool = False) -> UpstreamResponse:
         """Write the request and return the response once its headers are here; cancellation closes the connection."""
-        head = self._begin(limits, is_head=is_head)
-        self._transport.write(request)
+        head = self.send(request, limits, is_head=is_head)
         try:
             return await head
         except asyncio.CancelledError:
-            if self._head is head:  # otherwise the answer is whole and the connection may serve someone else
-                self.abort(UpstreamDisconnected("the request was cancelled"))
-            if head.done() and not head.cancelled():
-                head.exception()
+            self.cancel(head)
             raise
+
+    def send(
+        self, request: bytes, limits: UpstreamLimits, *, is_head: bool = False
+    ) -> "asyncio.Future[UpstreamResponse]":
+        """Write the request; the future is done once the headers of the response are here."""
+        head = self._begin(limits, is_head=is_head)
+        self._transport.write(request)
+        return head
+
+    def cancel(self, head: "asyncio.Future[UpstreamResponse]") -> None:
+        """Whoever waited for this future was cancelled: close the connection."""
+        if self._head is head:  # otherwise the answer is whole and the connection may serve someone else
+            self.abort(UpstreamDisconnected("the request was cancelled"))
+        if head.done() and not head.cancelled():
+            head.exception()
 
     def abort(self, error: UpstreamError) -> None:
         """Close at once; whoever waits for this exchange gets the error."""

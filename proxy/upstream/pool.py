@@ -13,9 +13,12 @@ from proxy.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from proxy.upstream.request import render_request
+from proxy.upstream.request import render_head, with_body
 from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.target import UpstreamLimits, UpstreamTarget
+
+_HEADS = 256
+"""So many rendered heads are kept, by what they were made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class UpstreamPool:
         self._ssl = None
         if target.scheme == "https":
             self._ssl = ssl_context or ssl.create_default_context()
+        self._heads: dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], bytes] = {}
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
         self._line: deque[asyncio.Future[Connection | None]] = deque()
@@ -65,7 +69,7 @@ class UpstreamPool:
         `limits` replaces the pool's durations and sizes for this request (not its connections). Raises
         UpstreamError; cancelling the call closes the connection that it used.
         """
-        request = render_request(method, path or self._path, self._authority, headers, body)
+        request = with_body(method, self._head(method, path or self._path, tuple(headers)), body)
         connection = self._take_idle() or await self._acquire()
         return await connection.exchange(request, limits or self._limits, is_head=method == b"HEAD")
 
@@ -77,11 +81,23 @@ class UpstreamPool:
             if not waiter.done():
                 waiter.set_exception(UpstreamUnreachable("upstream pool is closed"))
         for connection in tuple(self._connections):
-            connection.abort(UpstreamDisconnected("upstream pool is closed"))
+            if connection.is_made:  # the others give up by themselves, within `connect_s`
+                connection.abort(UpstreamDisconnected("upstream pool is closed"))
         self._idle.clear()
         if self._open:
             self._emptied = self._emptied or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._emptied)
+
+    def _head(self, method: bytes, path: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+        """Return the rendered head: callers repeat theirs, and rendering judges every byte of it."""
+        key = (method, path, headers)
+        known = self._heads.get(key)
+        if known is None:
+            known = render_head(method, path, self._authority, headers)
+            if len(self._heads) >= _HEADS:
+                self._heads.clear()
+            self._heads[key] = known
+        return known
 
     def stats(self) -> PoolStats:
         return PoolStats(self._open, len(self._idle), len(self._line))
@@ -95,11 +111,12 @@ class UpstreamPool:
             self._idle.append(connection)
 
     def lost(self, connection: Connection) -> None:
-        """Forget a connection whose socket is gone; its place goes to the next in line."""
-        self._connections.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        self._free_place()
+        """Forget a connection whose socket is gone; its place goes to the next in line. Twice is as good as once."""
+        if connection in self._connections:
+            self._connections.discard(connection)
+            if connection in self._idle:
+                self._idle.remove(connection)
+            self._free_place()
 
     def _take_idle(self) -> Connection | None:
         while self._idle:
@@ -162,6 +179,7 @@ class UpstreamPool:
         """Use a place that is already counted; give it up where no connection comes of it."""
         loop = asyncio.get_running_loop()
         connection = Connection(loop, self)
+        self._connections.add(connection)
         try:
             async with asyncio.timeout(self._limits.connect_s):
                 await loop.create_connection(
@@ -172,14 +190,12 @@ class UpstreamPool:
                     server_hostname=self._target.host if self._ssl is not None else None,
                 )
         except BaseException as error:
-            if not connection.is_made:  # otherwise `lost` is still to come
-                self._free_place()
+            self.lost(connection)  # cancelled in the moment in which the socket was there, uvloop never tells
             if isinstance(error, TimeoutError):
                 raise UpstreamTimeout("connect", sent=False) from error
             if isinstance(error, OSError | UnicodeError):
                 raise UpstreamUnreachable(f"upstream {self._target.authority} cannot be reached: {error}") from error
             raise
-        self._connections.add(connection)
         if self._is_closed:
             connection.abort(UpstreamDisconnected("upstream pool is closed"))
             raise UpstreamUnreachable("upstream pool is closed")

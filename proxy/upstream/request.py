@@ -32,6 +32,18 @@ _OURS = frozenset(
 
 def render_request(method: bytes, path: bytes, authority: bytes, headers: Headers, body: bytes) -> bytes:
     """Return the bytes of the whole request; UpstreamInvalidRequest where a part of it is not valid HTTP."""
+    return with_body(method, render_head(method, path, authority, headers), body)
+
+
+def with_body(method: bytes, head: bytes, body: bytes) -> bytes:
+    """Return the request of a head that `render_head` has made."""
+    if body or method not in {b"GET", b"HEAD", b"DELETE"}:
+        return b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+    return head + b"\r\n\r\n"
+
+
+def render_head(method: bytes, path: bytes, authority: bytes, headers: Headers) -> bytes:
+    """Return request line and headers, but for the length and the end; raise as `render_request` does."""
     if _METHOD.fullmatch(method) is None or _TARGET.fullmatch(path) is None:
         raise UpstreamInvalidRequest("method or path is not valid in an HTTP request line")
     lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity" % (method, path, authority)]
@@ -40,7 +52,4 @@ def render_request(method: bytes, path: bytes, authority: bytes, headers: Header
         if _FIELD_LINE.fullmatch(line) is None or name.lower() in _OURS:
             raise UpstreamInvalidRequest(f"header {name[:64]!r} cannot be sent upstream")
         lines.append(line)
-    if body or method not in {b"GET", b"HEAD", b"DELETE"}:
-        lines.append(b"content-length: %d" % len(body))
-    lines.append(b"\r\n" + body)
     return b"\r\n".join(lines)

@@ -44,6 +44,8 @@ class UpstreamResponse:
 
     async def read(self, limit: int) -> bytes:
         """Return the rest of the body; beyond `limit` bytes the connection is closed and UpstreamTooLarge raised."""
+        if self._source is None and self._error is None and self._buffered <= limit:
+            return self._take() if self._chunks else b""
         parts: list[bytes] = []
         size = 0
         async for chunk in self:
@@ -68,12 +70,16 @@ class UpstreamResponse:
             await self._waiter
         return self._take()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Drop what is unread; close the connection unless the body had arrived whole."""
         self._chunks.clear()
         self._buffered = 0
         if self._source is not None:
             self._source.abort(UpstreamDisconnected("the answer was abandoned by its reader"))
+
+    async def aclose(self) -> None:
+        """Do what `close` does."""
+        self.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,15 +1,22 @@
 """Header lines with an index by name, so that the dozen questions about them cost one pass. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
+T = TypeVar("T")
 Header = tuple[bytes, bytes]
 Index = Mapping[bytes, Sequence[bytes]]
 
 
 class Fields(tuple[Header, ...]):  # noqa: SLOT001 -- a tuple with slots cannot hold its index
-    """Header lines in their order, names in lower case; `by_name` has the values of each name, in their order."""
+    """Header lines in their order, names in lower case; `by_name` has the values of each name, in their order.
+
+    `facts` is what was found out about them. A client that keeps its connection repeats its head byte for byte, and
+    the edge gives every repetition the same object: what follows from the head alone is found out once.
+    """
 
     by_name: Index
+    facts: dict[Hashable, Any]
 
     @classmethod
     def of(cls, lines: Sequence[Header]) -> "Fields":
@@ -18,12 +25,24 @@ class Fields(tuple[Header, ...]):  # noqa: SLOT001 -- a tuple with slots cannot 
             return lines
         made = cls(lines)
         made.by_name = _index(lines)
+        made.facts = {}
         return made
 
 
 def index_of(lines: Sequence[Header]) -> Index:
     """Return the values of each name."""
     return lines.by_name if isinstance(lines, Fields) else _index(lines)
+
+
+def fact_of(lines: Sequence[Header], key: Hashable, find: Callable[[Sequence[Header]], T]) -> T:
+    """Return `find(lines)`, which depends on the lines and what `key` stands for and on nothing else."""
+    if not isinstance(lines, Fields):
+        return find(lines)
+    facts = lines.facts
+    if key in facts:
+        return cast("T", facts[key])
+    found = facts[key] = find(lines)
+    return found
 
 
 def _index(lines: Sequence[Header]) -> Index:

@@ -7,12 +7,16 @@ upstream's are never the same.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
+
+from msgspec import Struct
 
 from proxy import errors
 from proxy.wire.era import VERSION_HEADER, Era
 from proxy.wire.fault import WireFault
-from proxy.wire.fields import Header, Index, index_of
+from proxy.wire.fields import Header, Index, fact_of, index_of
 from proxy.wire.header_value import decode_value
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from proxy.wire.params import PREFIX, ParamHeader, param_mismatch
@@ -46,6 +50,15 @@ _JSON = re.compile(rb'[ \t]*application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]
 _RESTRICTING = frozenset({b"no-store", b"no-cache", b"no-transform", b"private", b"must-revalidate", b"max-age=0"})
 
 
+class Mirrors(Struct, frozen=True, gc=False):
+    """What a head says of its body. `fault`: of type, coding or connection; a name that cannot be compared is None."""
+
+    fault: WireFault | None
+    methods: tuple[str, ...]
+    names: tuple[str | None, ...]
+    has_params: bool
+
+
 def check_headers(
     headers: Sequence[Header], envelope: Envelope, era: Era, declared: Sequence[ParamHeader] = ()
 ) -> WireFault | None:
@@ -53,12 +66,13 @@ def check_headers(
 
     `declared` comes from `declared_params` of the schema of the tool that is called.
     """
-    found = index_of(headers)
-    wrong = _content_fault(found, envelope.id) or _connection_fault(found, envelope.id)
-    if wrong is not None or era is Era.LEGACY:
-        return wrong
-    wrong = _method_fault(found, envelope) or _name_fault(found, envelope)
-    return wrong or check_params(headers, envelope, declared)
+    mirrors = fact_of(headers, check_headers, _read_mirrors)
+    if mirrors.fault is not None:
+        return replace(mirrors.fault, id=envelope.id)
+    if era is Era.LEGACY:
+        return None
+    wrong = _method_fault(mirrors, envelope) or _name_fault(mirrors, envelope)
+    return wrong or (check_params(headers, envelope, declared) if declared or mirrors.has_params else None)
 
 
 def check_params(headers: Sequence[Header], envelope: Envelope, declared: Sequence[ParamHeader]) -> WireFault | None:
@@ -71,6 +85,10 @@ def check_params(headers: Sequence[Header], envelope: Envelope, declared: Sequen
 
 def to_upstream(headers: Sequence[Header], era: Era) -> list[Header]:
     """Return the request headers that may go upstream; the content type is ours, as the bytes are."""
+    return fact_of(headers, era, _passing[era])
+
+
+def _pass(headers: Sequence[Header], era: Era) -> list[Header]:
     passing = REQUEST_HEADERS[era]
     nominated = _nominated(headers)
     kept: list[Header] = []
@@ -82,6 +100,9 @@ def to_upstream(headers: Sequence[Header], era: Era) -> list[Header]:
         elif name == b"content-type":
             kept.append((b"content-type", b"application/json"))
     return kept
+
+
+_passing = {era: partial(_pass, era=era) for era in Era}
 
 
 def to_client(headers: Sequence[Header]) -> list[Header]:
@@ -110,41 +131,48 @@ def _restricts(value: bytes) -> bool:
     return all(token.strip().lower() in _RESTRICTING for token in value.split(b","))
 
 
-def _content_fault(found: Index, rpc_id: int | str | None) -> WireFault | None:
+def _read_mirrors(headers: Sequence[Header]) -> Mirrors:
+    found = index_of(headers)
+    return Mirrors(
+        fault=_content_fault(found) or _connection_fault(found),
+        methods=tuple(value.strip(b" \t").decode("latin-1") for value in found.get(METHOD_HEADER, ())),
+        names=tuple(decode_value(value) for value in found.get(NAME_HEADER, ())),
+        has_params=any(name.startswith(PREFIX) for name in found),
+    )
+
+
+def _content_fault(found: Index) -> WireFault | None:
     types = found.get(b"content-type", ())
     if types != _PLAIN_JSON and (len(types) != 1 or _JSON.fullmatch(types[0]) is None):
         message = "the Content-Type of a message is application/json"
-        return WireFault("wire.content_type", 415, errors.INVALID_REQUEST, message, rpc_id)
+        return WireFault("wire.content_type", 415, errors.INVALID_REQUEST, message)
     if any(value.strip().lower() != b"identity" for value in found.get(b"content-encoding", ())):
         message = "a compressed body is not accepted"
-        return WireFault("wire.content_encoding", 415, errors.INVALID_REQUEST, message, rpc_id)
+        return WireFault("wire.content_encoding", 415, errors.INVALID_REQUEST, message)
     return None
 
 
-def _connection_fault(found: Index, rpc_id: int | str | None) -> WireFault | None:
+def _connection_fault(found: Index) -> WireFault | None:
     """Refuse what would be checked here and, as hop-by-hop, be kept from the server: it would read another request."""
     values = found.get(b"connection", _KEEP_ALIVE)
     if values == _KEEP_ALIVE or not any(name in _MIRRORS or name.startswith(PREFIX) for name in _options(values)):
         return None
-    return _fault("wire.header_mismatch", "the Connection header names a header that the server needs", rpc_id)
+    return _fault("wire.header_mismatch", "the Connection header names a header that the server needs", None)
 
 
-def _method_fault(found: Index, envelope: Envelope) -> WireFault | None:
-    values = found.get(METHOD_HEADER, ())
-    if not values and envelope.kind is EnvelopeKind.NOTIFICATION:
+def _method_fault(mirrors: Mirrors, envelope: Envelope) -> WireFault | None:
+    if not mirrors.methods and envelope.kind is EnvelopeKind.NOTIFICATION:
         return None
-    texts = [value.strip(b" \t").decode("latin-1") for value in values]
-    return _mirror_fault("Mcp-Method", texts, envelope.method, envelope.id)
+    return _mirror_fault("Mcp-Method", mirrors.methods, envelope.method, envelope.id)
 
 
-def _name_fault(found: Index, envelope: Envelope) -> WireFault | None:
-    values = found.get(NAME_HEADER, ())
+def _name_fault(mirrors: Mirrors, envelope: Envelope) -> WireFault | None:
     key = NAMED_BY.get(envelope.method or "")
     named = envelope.params.get(key) if key is not None and envelope.params is not None else None
     if named is None:
         message = "Mcp-Name header has no counterpart in the request body"
-        return _fault("wire.header_mismatch", message, envelope.id) if values else None
-    return _mirror_fault("Mcp-Name", [decode_value(value) for value in values], named, envelope.id)
+        return _fault("wire.header_mismatch", message, envelope.id) if mirrors.names else None
+    return _mirror_fault("Mcp-Name", mirrors.names, named, envelope.id)
 
 
 def _mirror_fault(

@@ -44,8 +44,15 @@ _NESTED_KEYS = {
 _FOREIGN_ENCODINGS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00")
 
 
-def _by_fold(keys: tuple[str, ...]) -> dict[str, str]:
-    return {key.casefold(): key for key in keys}
+class _Keys(Struct, frozen=True):
+    """The protocol's keys of one kind of object, and each by what a case-blind reader makes of it."""
+
+    known: frozenset[str]
+    by_fold: dict[str, str]
+
+
+def _by_fold(keys: tuple[str, ...]) -> _Keys:
+    return _Keys(frozenset(keys), {key.casefold(): key for key in keys})
 
 
 _FOLDED_ENVELOPE = _by_fold(_ENVELOPE_KEYS)
@@ -155,9 +162,11 @@ def _key_fault(found: dict[str, Any]) -> WireFault | None:
     return fault
 
 
-def _case_fault(found: dict[str, Any], folded: dict[str, str]) -> WireFault | None:
+def _case_fault(found: dict[str, Any], keys: _Keys) -> WireFault | None:
+    if found.keys() <= keys.known:
+        return None
     for key in found:
-        known = folded.get(key.casefold(), key)
+        known = keys.by_fold.get(key.casefold(), key)
         if known != key:
             return _invalid("wire.key_case", f"{known!r} is written in other letters")
     return None

@@ -13,6 +13,19 @@ for line in read("BENCH_HEADERS"):gmatch("[^\n]+") do
   wrk.headers[name] = value
 end
 
+-- With BENCH_SESSIONS every request is of the next session of that file, round and round.
+local sessions, turn = {}, 0
+if os.getenv("BENCH_SESSIONS") then
+  for line in read("BENCH_SESSIONS"):gmatch("[^\n]+") do
+    sessions[#sessions + 1] = line
+  end
+  function request()
+    turn = turn % #sessions + 1
+    wrk.headers["mcp-session-id"] = sessions[turn]
+    return wrk.format()
+  end
+end
+
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(

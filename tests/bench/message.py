@@ -46,6 +46,13 @@ def initialize() -> Message:
     return Message(headers, _encoded(message))
 
 
+def listen() -> Message:
+    """Return the request that opens a stream of the newer era."""
+    params = {"notifications": {"toolsListChanged": True}, "_meta": META}
+    message = {"jsonrpc": "2.0", "id": "listen", "method": "subscriptions/listen", "params": params}
+    return Message(_headers(MODERN, None) | {"mcp-method": "subscriptions/listen"}, _encoded(message))
+
+
 def _headers(era: EraName, session: str | None) -> dict[str, str]:
     headers = {
         "content-type": "application/json",

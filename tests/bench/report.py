@@ -1,13 +1,11 @@
-"""A result as text: the table for a terminal, and the section of a document between two marks. Pure but for `update`."""
+"""A result as text: the table for a terminal, and the sections of documents between two marks. Pure."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tests.bench.figures import Verdict
 from tests.bench.stage import LABELS, Name
 
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 ORDER: Sequence[Name] = ("direct", "nginx", "njs", "forwarder", "unaudited", "postern", "sdk", "postern_sdk")
 Cells = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -42,10 +40,9 @@ def targets(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def section(result: Mapping[str, Any], plot: str) -> str:
-    """Return what a document says about a result, marks included. `plot` is the address of the picture."""
+    """Return what the README says about a result. `plot` is the address of the picture."""
     era = next(iter(result["figures"]))
     lines = [
-        BEGIN,
         f"![Requests per second and processor time per request]({plot})",
         "",
         _setting(result),
@@ -55,7 +52,6 @@ def section(result: Mapping[str, Any], plot: str) -> str:
         *targets(result["targets"]),
         "",
         _counted(result["rows"]),
-        END,
     ]
     return "\n".join(lines)
 
@@ -64,7 +60,8 @@ def _setting(result: Mapping[str, Any]) -> str:
     machine, era = result["machine"], next(iter(result["figures"]))
     return (
         f"{result['date']}, `{result['command']}`: medians of {result['rounds']} rounds of {result['seconds']} s a cell; "
-        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}, "
+        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']} "
+        f"({'with' if machine['optimised'] else 'built without'} profile-guided optimisation), "
         f"PostgreSQL {machine['postgres']} with `synchronous_commit=on` and `fsync=on`; {result['placement']}. "
         f"The same `tools/call` for every target, about 1 KB each way, protocol {era}."
     )
@@ -77,13 +74,12 @@ def _counted(rows: Mapping[str, int]) -> str:
     )
 
 
-def update(document: Path, text: str) -> None:
-    """Replace what stands between the marks."""
-    before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not rest:
-        raise ValueError(f"{document} has no {BEGIN}")
-    document.write_text(before + text + after, encoding="utf-8")
+def both_eras(result: Mapping[str, Any]) -> str:
+    """Return the big table of every era that was measured."""
+    lines: list[str] = []
+    for era, cells in result["figures"].items():
+        lines += [f"### Protocol {era}", "", *table(cells, result["memory_mb"]), ""]
+    return "\n".join(lines)
 
 
 def spoken(result: Mapping[str, Any], verdicts: Sequence[Verdict]) -> str:

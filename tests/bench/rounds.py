@@ -12,10 +12,10 @@ from json import loads
 from tests.bench import usage
 from tests.bench.message import EraName
 from tests.bench.placement import on, released
-from tests.bench.stage import Name, Stage, Target
+from tests.bench.stage import Stage, Target
 from tests.bench.wrk import Load, Wrk
 
-SDK_PAIR: tuple[Name, ...] = ("sdk", "postern_sdk")
+SDK_PAIR = ("sdk", "postern_sdk")
 SDK_CALLERS = 16
 SETTLE_S = 0.15
 
@@ -24,7 +24,7 @@ SETTLE_S = 0.15
 class Cell:
     """What is measured at once: a target, an era, a number of callers."""
 
-    name: Name
+    name: str
     era: EraName
     callers: int
 
@@ -42,9 +42,9 @@ class Sample:
     answers: int
 
 
-def cells_of(eras: Sequence[EraName], callers: Sequence[int], names: Sequence[Name]) -> list[Cell]:
+def cells_of(eras: Sequence[EraName], callers: Sequence[int], names: Sequence[str]) -> list[Cell]:
     """Return every cell; the real MCP server is asked by 16 callers only."""
-    alone: list[Name] = [name for name in names if name not in SDK_PAIR]
+    alone = [name for name in names if name not in SDK_PAIR]
     plain = [Cell(name, era, count) for name, era, count in product(alone, eras, callers)]
     return plain + [Cell(n, era, SDK_CALLERS) for n in names if n in SDK_PAIR for era in eras]
 
@@ -89,7 +89,8 @@ class Rounds:
         own, postgres, upstream = usage.tree(target.roots), usage.tree(self._postgres), self._upstreams()
         groups = (own, postgres, upstream)
         before, busy = [usage.cpu_s(pids) for pids in groups], usage.machine_busy_s()
-        load = self._wrk.run(target.url, target.message(cell.era), cell.callers, seconds)
+        message = target.message(cell.era)
+        load = self._wrk.run(target.url, message, cell.callers, seconds, target.many_sessions)
         busy = usage.machine_busy_s() - busy
         used = [usage.cpu_s(pids) - was for pids, was in zip(groups, before, strict=True)]
         ours = used[0] + used[1] + (0.0 if set(own) & set(upstream) else used[2]) + load.cpu_s

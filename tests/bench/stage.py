@@ -38,15 +38,18 @@ LABELS: dict[Name, str] = {
 class Target:
     """One address under load. `roots` are the processes whose work counts as the target's."""
 
-    name: Name
+    name: str
     url: str
     token: str | None
     roots: tuple[int, ...]
     sessions: dict[EraName, str] = field(default_factory=dict[EraName, str])
+    body_bytes: int = 1024
+    many_sessions: tuple[str, ...] = ()
+    """Where there are any, each call is one of the next of these."""
 
-    def message(self, era: EraName, body_bytes: int = 1024, rpc_id: int = 1) -> Message:
+    def message(self, era: EraName, rpc_id: int = 1) -> Message:
         """Return the call as this target's client sends it."""
-        made = call(era, body_bytes, rpc_id, self.sessions.get(era))
+        made = call(era, self.body_bytes, rpc_id, self.sessions.get(era))
         if self.token is None:
             return made
         return Message(made.headers | {"authorization": f"Bearer {self.token}"}, made.body)
@@ -70,11 +73,11 @@ class Target:
 class Stage:
     """Use as a context manager; everything is ended, by pid, at its exit."""
 
-    def __init__(self, placement: Placement, postern: dict[str, Any] | None = None) -> None:
+    def __init__(self, placement: Placement) -> None:
         self.placement = placement
-        self.targets: dict[Name, Target] = {}
+        self.targets: dict[str, Target] = {}
         self.processes: dict[str, subprocess.Popen[str]] = {}
-        self._more = postern or {}
+        self.sidecars: list[Sidecar] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -118,11 +121,12 @@ class Stage:
         """Start a server of ours, which prints its port; return that."""
         command = [sys.executable, "-m", module, *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-        self._own(name, process)
+        self.own(name, process)
         assert process.stdout is not None
         return int(process.stdout.readline())
 
-    def _own(self, name: str, process: subprocess.Popen[str]) -> None:
+    def own(self, name: str, process: subprocess.Popen[str]) -> None:
+        """End the process with the stage."""
         self.processes[name] = process
         self._stack.callback(_end, process)
 
@@ -143,23 +147,36 @@ class Stage:
 
     def _start_nginx(self, name: Name, configuration: Path, port: int, token: str | None = None) -> None:
         command = ["nginx", "-c", str(configuration), "-e", str(configuration.with_name("error.log"))]
-        self._own(name, subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True))
+        self.own(name, subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True))
         wait_for(lambda: listens(port), f"{name} listens: {configuration.with_name('error.log')}")
         self._add(name, port, name, token)
 
-    def add_postern(self, name: Name, argv: list[str] | None = None, **more: str) -> Sidecar:
-        """Start Postern with the fast server and, where it runs, the SDK's behind it."""
-        servers = {"fast": section(self.fast, SCOPES)}
-        if "sdk" in self.processes and name == "postern":
-            servers["sdk"] = section(self.sdk, ("sdk:use",))
-        sidecar = Sidecar(
-            self.root / name, self.postgres.dsn("postern_proxy"), servers, registry=registry_of(servers, self._more)
-        )
+    def add_postern(
+        self,
+        name: str,
+        argv: list[str] | None = None,
+        *,
+        servers: dict[str, dict[str, Any]] | None = None,
+        more: dict[str, Any] | None = None,
+        dsn: str | None = None,
+        **environment: str,
+    ) -> Sidecar:
+        """Start Postern with these servers behind it (else the fast one, and the SDK's where it runs).
+
+        The target is its first server.
+        """
+        if servers is None:
+            servers = {"fast": section(self.fast, SCOPES)}
+            if "sdk" in self.processes and name == "postern":
+                servers["sdk"] = section(self.sdk, ("sdk:use",))
+        registry = registry_of(servers, more or {})
+        sidecar = Sidecar(self.root / name, dsn or self.postgres.dsn("postern_proxy"), servers, registry=registry)
+        self.sidecars.append(sidecar)
         self._stack.callback(sidecar.stop)
         pin_tools(sidecar)
-        sidecar.start_proxy(argv, **more)
-        pid = sidecar.processes["proxy"].pid
-        self.targets[name] = Target(name, f"{sidecar.url}/fast/mcp", token(sidecar, "fast", SCOPES), (pid,))
+        sidecar.start_proxy(argv, **environment)
+        pid, first = sidecar.processes["proxy"].pid, next(iter(servers))
+        self.targets[name] = Target(name, f"{sidecar.url}/{first}/mcp", token(sidecar, first, SCOPES), (pid,))
         if "sdk" in servers:
             own = token(sidecar, "sdk", ("sdk:use",))
             self.targets["postern_sdk"] = Target("postern_sdk", f"{sidecar.url}/sdk/mcp", own, (pid,))

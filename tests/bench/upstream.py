@@ -3,7 +3,8 @@
     python -m tests.bench.upstream [--port N] [--answer-bytes N]
 
 One tool, `echo`, in both eras. Its answer has the request's id and the same text each time; with `"stream": seconds`
-among its arguments the answer is an event stream that stays open so long.
+among its arguments the answer is an event stream that stays open so long. `subscriptions/listen` stays open until its
+client goes.
 """
 
 import argparse
@@ -103,6 +104,8 @@ class Server(asyncio.Protocol):
             self._transport.write(ACCEPTED)
         elif message["method"] == "tools/call":
             self._stream(message)
+        elif message["method"] == "subscriptions/listen":
+            self._transport.write(STREAM_HEAD + _chunk(acknowledged(message["id"])))
         else:
             answer = {"jsonrpc": "2.0", "id": message["id"], "result": result_of(message)}
             head = SESSION_HEAD if message["method"] == "initialize" else JSON_HEAD
@@ -118,6 +121,14 @@ class Server(asyncio.Protocol):
     def _end(self, rest: bytes) -> None:
         if not self._transport.is_closing():
             self._transport.write(rest)
+
+
+def acknowledged(rpc_id: object) -> bytes:
+    """Return the event that begins a subscription."""
+    meta = {"io.modelcontextprotocol/subscriptionId": rpc_id}
+    params = {"notifications": {"toolsListChanged": True}, "_meta": meta}
+    message = {"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params}
+    return b"data: " + msgspec.json.encode(message) + b"\n\n"
 
 
 def _chunk(data: bytes) -> bytes:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +47,19 @@ class Wrk:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def run(self, url: str, message: Message, connections: int, seconds: int) -> Load:
-        """Send the message over and over; raise BrokenLoadError where any answer is not 2xx or none came."""
+    def run(self, url: str, message: Message, connections: int, seconds: int, sessions: Sequence[str] = ()) -> Load:
+        """Send the message over and over, each time in the next of the sessions, if there are any.
+
+        Raises BrokenLoadError where any answer is not 2xx or none came.
+        """
         headers, body = self._folder / "headers", self._folder / "body"
         headers.write_text("".join(f"{name}: {value}\n" for name, value in message.headers.items()), encoding="utf-8")
         body.write_bytes(message.body)
         environment = {"PATH": os.defpath, "BENCH_HEADERS": str(headers), "BENCH_BODY": str(body)}
+        if sessions:
+            file = self._folder / "sessions"
+            file.write_text("\n".join(sessions), encoding="ascii")
+            environment["BENCH_SESSIONS"] = str(file)
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(SCRIPT), url]
         before = os.times()
         done = subprocess.run(

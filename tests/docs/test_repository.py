@@ -47,7 +47,7 @@ def files() -> Iterator[Path]:
     """Every file of the project; what installations and test runs leave behind is none."""
     for directory, names, found in os.walk(ROOT):
         names[:] = [name for name in names if name not in IGNORED and not name.endswith(".egg-info")]
-        yield from (Path(directory, name) for name in found)
+        yield from (Path(directory, name) for name in found if name not in IGNORED)
 
 
 def markdown() -> list[Path]:

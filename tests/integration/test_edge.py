@@ -120,6 +120,27 @@ async def test_chunked_body_is_read_and_its_trailers_change_nothing() -> None:
     assert b"authorization" not in dict(headers)
 
 
+@pytest.mark.anyio
+async def test_requests_with_the_same_head_are_each_read_by_themselves() -> None:
+    """The parser is spared a head that it has judged; a body of another length, or another head, is parsed again."""
+    head = POST + b"content-length: 5\r\n\r\n"
+    alike = [head + body for body in (b"first", b"again", b"\r\n\r\nx", b"GET /")]
+    other = [POST.replace(b"/a", b"/b") + b"content-length: 5\r\n\r\nother", POST + b"content-length: 6\r\n\r\nlonger"]
+    desk = Desk()
+    async with listening(desk.handle) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for request in (*alike, *other, alike[0], alike[1]):
+            writer.write(request)
+            body = request.partition(b"\r\n\r\n")[2]
+            assert (await reader.readuntil(body)).startswith(b"HTTP/1.1 200")
+        writer.write(head + b"short" + b"x")
+        assert (await reader.read()).count(b"HTTP/1.1 200") == 1, "what stands behind is no request"
+        writer.close()
+    bodies = [b"first", b"again", b"\r\n\r\nx", b"GET /", b"other", b"longer", b"first", b"again", b"short"]
+    assert [body for _, _, _, body in desk.seen] == bodies
+    assert [path for _, path, _, _ in desk.seen] == ["/a"] * 4 + ["/b"] + ["/a"] * 4
+
+
 REFUSED = {
     "length and coding": (POST + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     "coding and length": (POST + b"transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n", 400),

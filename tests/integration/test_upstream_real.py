@@ -597,6 +597,19 @@ async def test_cancelled_waiters_lose_no_place():
         await until(lambda: pool.stats().open == pool.stats().idle)
 
 
+async def test_a_request_cancelled_at_any_moment_of_its_connect_gives_its_place_back():
+    """Whatever the loop has done by then: the socket is there but nobody was told yet, or the other way round."""
+    async with answering(OK, max_connections=1000) as pool:
+        for ticks in range(12):
+            for _ in range(10):
+                task = asyncio.create_task(post(pool))
+                for _ in range(ticks):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        await until(lambda: pool.stats().open == pool.stats().idle)
+
+
 async def test_a_closed_pool_fails_what_is_under_way_and_what_comes_after():
     async def script(peer: Peer) -> None:
         await peer.request()

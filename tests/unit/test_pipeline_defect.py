@@ -9,6 +9,7 @@ from proxy.audit.record import Intent, Row, Status
 from proxy.edge import HttpExchange
 from proxy.executor import Executor
 from proxy.pipeline import Pipeline
+from proxy.wire.fields import Fields
 from registry.models import AuditSettings
 
 ROUTE = SimpleNamespace(server=None, audience="")
@@ -34,6 +35,7 @@ class Line:
     """A client's connection in memory."""
 
     remote = "127.0.0.1"
+    is_full = False
 
     def __init__(self) -> None:
         self.sent = b""
@@ -72,7 +74,7 @@ async def test_defect_is_recorded_and_answered_with_500() -> None:
     sink, line = Sink(), Line()
     executor = Executor(sink, {}, None, AuditSettings())  # pyright: ignore[reportArgumentType] -- no session is reached
     pipeline = Pipeline({"/a/mcp": ROUTE}, BrokenDoor(), None, None, executor)  # pyright: ignore[reportArgumentType]
-    exchange = HttpExchange(line, "POST", ("/a/mcp", b""), [], is_legacy=False)
+    exchange = HttpExchange(line, "POST", ("/a/mcp", b""), Fields.of([]), is_legacy=False)
     exchange.complete()
     await pipeline.handle(exchange)
     assert line.sent.startswith(b"HTTP/1.1 500 ")

@@ -41,6 +41,12 @@ class Running:
         self.ends.append(end)
         self.done.set()
 
+    async def wait(self) -> None:
+        await self.done.wait()
+
+    def over(self) -> None:
+        self.done.set()
+
 
 def running(live: Live, *requests: Running) -> None:
     for request in requests:
