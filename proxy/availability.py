@@ -1,4 +1,4 @@
-"""Which servers can be called now, as this host's plugin last wrote it to the table `services`."""
+"""Which servers can be called now, and what they speak, as this host's plugin last wrote it to the table `services`."""
 
 import asyncio
 import logging
@@ -27,11 +27,16 @@ class ServiceBoard:
         self._host = host
         self._sql = queries.load("proxy", "availability.sql")
         self._blocked: dict[str, str] = {}
+        self._versions: dict[str, tuple[str, ...]] = {}
         self._changed = asyncio.Event()
 
     def why_not(self, server: str) -> str | None:
         """Return why the server cannot be called, or None if it can."""
         return self._blocked.get(server)
+
+    def versions_of(self, server: str) -> tuple[str, ...]:
+        """Return the protocol versions that a server's health checks have found; none where nobody has looked."""
+        return self._versions.get(server, ())
 
     def notify(self) -> None:
         """Something changed: read again now."""
@@ -39,8 +44,9 @@ class ServiceBoard:
 
     async def refresh(self) -> None:
         """Read the verdicts."""
-        rows = await self._pool.fetch(self._sql["blocked_services"], self._host)
-        self._blocked = {row["server"]: row["why"] for row in rows}
+        rows = await self._pool.fetch(self._sql["services"], self._host)
+        self._blocked = {row["server"]: row["why"] for row in rows if row["is_blocked"]}
+        self._versions = {row["server"]: tuple(row["protocol_versions"]) for row in rows}
 
     async def run(self) -> None:
         """Keep reading until cancelled."""

@@ -1,2 +1,2 @@
--- name: blocked_services
-select server, coalesce(reason, status) as why from services where host = $1 and not can_route;
+-- name: services
+select server, not can_route as is_blocked, coalesce(reason, status) as why, protocol_versions from services where host = $1;

@@ -12,6 +12,7 @@ from proxy.authorize import Decision
 from proxy.ids import execution_id
 from proxy.sessions import Session
 from proxy.sessions_events import Position
+from proxy.tasks import Task
 from proxy.wire.era import Era
 from proxy.wire.fields import index_of
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
@@ -29,7 +30,8 @@ class Call(Struct):
 
     `method`, `target` (the tool, prompt or resource that is named), `rpc_id` and the two facts follow from the
     envelope, and are set with it by `take`. `rpc_id`: of a request, where there is one; a response's id is its
-    server's. `is_long_lived`: the answer is a stream without a foreseeable end.
+    server's. `is_long_lived`: the answer is a stream without a foreseeable end. `task` is the one that a `tasks/…`
+    request is for, and `target` then the tool that it runs.
     """
 
     server_name: str
@@ -54,6 +56,7 @@ class Call(Struct):
     session: Session | None = None
     session_id: str | None = None
     resumed: Position | None = None
+    task: Task | None = None
     body: bytes = b""
     is_recorded: bool = False
     trace_id: str | None = None

@@ -1,7 +1,7 @@
 """The streamed answer of one request on its way to the client: events are signed, answers in it have their rows."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard, cast
 
 from proxy.answers import NO_STORE, encode, execution_header, refusal_message
 from proxy.audit.record import Outcome
@@ -14,16 +14,21 @@ from proxy.relay import is_answer_to, is_question
 from proxy.routes import Route
 from proxy.sessions import Session
 from proxy.sessions_events import Origin, Position, seal, with_id
+from proxy.tasks import Tasks
+from proxy.tasks_answer import own_answer, own_message
+from proxy.tasks_wire import names_tasks
 from proxy.wire.era import Era
-from proxy.wire.jsonrpc import MAX_ID_BITS, MAX_ID_CHARS, Envelope
+from proxy.wire.jsonrpc import MAX_ID_BITS, MAX_ID_CHARS, Envelope, EnvelopeKind
 from proxy.wire.sse import SseEvent, encode_event
 
 _UNBUFFERED: Header = (b"x-accel-buffering", b"no")
 
 
-class Questions(Protocol):
-    """Remembers what servers have asked."""
+class Memory(Protocol):
+    """Remembers what servers have asked, and whose tasks are whose."""
 
+    @property
+    def tasks(self) -> Tasks: ...
     async def note_question(self, session: Session, rpc_id: int | str) -> bool: ...
 
 
@@ -31,7 +36,7 @@ class Office(Protocol):
     """What a stream needs of the executor: the record and the questions."""
 
     @property
-    def sessions(self) -> Questions: ...
+    def sessions(self) -> Memory: ...
     async def intend(self, exchange: Exchange | None, call: Call) -> bool: ...
     async def record(self, exchange: Exchange | None, call: Call, outcome: Outcome) -> bool: ...
 
@@ -78,11 +83,16 @@ class ClientStream:
 
     async def pass_on(self, event: SseEvent, message: dict[str, object] | None) -> None:
         """Send an event that does not end the request. A question is remembered, an answer has its row, before that."""
+        shown = message
+        if message is not None and "method" in message and names_tasks(message):
+            shown = await self._with_own_tasks(message, event)
+            if shown is None:
+                return
         self.count(event)
         if message is not None and "method" not in message:
             raw = await self._record_late(message, event)
         else:
-            raw = self.signed(event)
+            raw = self.signed(event) if shown is message or shown is None else self.reframed(event, shown)
         if message is not None:
             self._route.guard.notice(message)
         if message is not None and is_question(message):
@@ -157,20 +167,44 @@ class ClientStream:
         if session is not None and not await self._office.sessions.note_question(session, rpc_id):
             raise BrokenAnswerError("the server asks more than the client has answered")
 
+    async def _with_own_tasks(self, message: dict[str, object], event: SseEvent) -> dict[str, object] | None:
+        """Return a message with our task ids in it, None if it is not for this client; a result has its row before."""
+        told = await own_message(self._call, message, self._office.sessions.tasks)
+        task = told.message.get("params") if told.message is not None else None
+        if (
+            told.tool is None
+            or not isinstance(task, dict)
+            or not ({"result", "error"} & {*cast("dict[str, Any]", task)})
+        ):
+            return told.message
+        params = {"name": told.tool}
+        late = self._call.late(Envelope(EnvelopeKind.NOTIFICATION, None, "notifications/tasks", params, {}))
+        reason = f"result of a task, delivered on the subscription {self._call.execution_id}"
+        answer: dict[str, object] = {"jsonrpc": "2.0", "id": None, "result": task}
+        changed = await self._record_result(late, answer, event, "stream.task_result", reason)
+        return {**message, "params": (changed or answer)["result"]}
+
     async def _record_late(self, message: dict[str, object], event: SseEvent) -> bytes:
         """An answer to an earlier request arrives on this stream: it has a row of its own before it is released."""
         late = self._call.late(self._request_of(message))
-        judged = await judge_answer(self._route, late, message, event.data.encode(), 200)
+        own = await own_answer(late, message, self._office.sessions.tasks)
         origin = _origin_of(self._call) if late.envelope is not None else None
         earlier = f"request {origin.execution}" if origin is not None else "no request in particular"
         reason = f"answer to {earlier}, delivered on a resumed stream"
+        changed = await self._record_result(late, own, event, "stream.late_answer", reason)
+        shown = changed if changed is not None else own
+        return self.signed(event) if shown is message else self.reframed(event, shown)
+
+    async def _record_result(
+        self, late: Call, message: dict[str, object], event: SseEvent, code: str, reason: str
+    ) -> dict[str, object] | None:
+        """Judge what arrives apart from its request and commit its row; return what takes its place, if anything."""
+        judged = await judge_answer(self._route, late, message, event.data.encode(), 200)
         verdict = judged.verdict
-        outcome = late.outcome(
-            verdict.status, "stream.late_answer", reason, 200, output=judged.output, error=verdict.error
-        )
+        outcome = late.outcome(verdict.status, code, reason, 200, output=judged.output, error=verdict.error)
         if not await self._office.record(None, late, outcome):
             raise EndedError(UNRECORDABLE)
-        return self.reframed(event, judged.message) if judged.message is not None else self.signed(event)
+        return judged.message
 
     def _request_of(self, message: dict[str, object]) -> Envelope | None:
         """Return the request that a late message answers; None for an error that names none. Others do not pass."""

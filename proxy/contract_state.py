@@ -22,7 +22,10 @@ _REMEMBERED = 20_000
 
 
 class Contracts:
-    """One server's state in one worker. `on_change` is called when what is known to have drifted changed."""
+    """One server's state in one worker. `on_change` is called when what is known to have drifted changed.
+
+    `revision` counts these changes, and the reasons to look again.
+    """
 
     def __init__(self, server: Server, lock: ServerLock | None, on_change: Callable[[], None] | None = None) -> None:
         contract = server.contract
@@ -35,6 +38,7 @@ class Contracts:
         self._found: dict[tuple[Subject, str], Drift] = {}
         self._same: set[bytes] = set()
         self.is_verified = False
+        self.revision = 0
 
     def mode(self, kind: Subject) -> Mode:
         """Return what happens to what drifted."""
@@ -72,10 +76,21 @@ class Contracts:
         """Return how what the whole server offers differs from the lock; changes nothing, so any thread may ask."""
         return compare(self._lock, live) if self.is_locked else ()
 
-    def learn(self, drift: tuple[Drift, ...]) -> None:
-        """Take over what a look at the whole server has found."""
-        self.is_verified = True
-        self._replace({}, drift)
+    def learn(self, drift: tuple[Drift, ...], revision: int) -> bool:
+        """Take over what a look that began at `revision` has found; return whether that is the last word.
+
+        It is not where something else became known meanwhile: the look may have seen the server as it was before. What
+        is known then stays known, and another look has to decide.
+        """
+        is_current = revision == self.revision
+        self._replace({} if is_current else self._found, drift)
+        self.is_verified = self.is_verified or is_current
+        return is_current
+
+    def distrust(self) -> None:
+        """The server may be another one now: it is to be looked at again, and no look that is under way counts."""
+        self.is_verified = False
+        self.revision += 1
 
     def learn_instructions(self, text: str | None) -> tuple[str | None, bool]:
         """Take over what an initialize or discover said; return what is wrong with it, and whether it is withheld."""
@@ -149,6 +164,7 @@ class Contracts:
         before = {key: str(each) for key, each in self._found.items()}
         self._found = found
         if before != {key: str(each) for key, each in found.items()}:
+            self.revision += 1
             self.on_change()
 
 

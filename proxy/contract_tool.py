@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from proxy.hooks.chain import Step
 from proxy.wire.params import ParamHeader, declared_params
@@ -90,7 +90,13 @@ def _compiled(schema: object, purpose: Purpose) -> Checker | str:
         return f"its pinned {purpose} schema cannot be used: {error}"
 
 
-def is_complete(result: Mapping[str, Any]) -> bool:
-    """Whether a result is the tool's last word and no error, a question to the client or a task."""
-    kind = cast("object", result.get("resultType", "complete"))
-    return kind == "complete" and result.get("isError") is not True and "task" not in result
+def is_complete(result: Mapping[str, Any], *, is_modern: bool) -> bool:
+    """Whether a result is the tool's last word and no error, so that it has to be what was promised.
+
+    Only a question to the client, which the 2026-07-28 protocol has, is not, and one brings no structured content.
+    Tasks are not offered: whatever else a result calls itself, it is held to the promise.
+    """
+    if result.get("isError") is True:
+        return False
+    is_question = is_modern and result.get("resultType") == "input_required"
+    return not is_question or result.get("structuredContent") is not None

@@ -4,6 +4,7 @@ from collections.abc import Coroutine, Sequence
 from time import perf_counter_ns
 from typing import Protocol
 
+from proxy.answers import encode
 from proxy.call import Call
 from proxy.client_stream import ClientStream
 from proxy.ends import (
@@ -33,6 +34,7 @@ from proxy.sessions import SESSION_HEADER, Session, Sessions
 from proxy.sessions_events import LAST_EVENT_HEADER
 from proxy.sessions_live import Live
 from proxy.sessions_state import keep_state
+from proxy.tasks_answer import brings_tasks, own_answer
 from proxy.upstream import UpstreamError, UpstreamLimits
 from proxy.upstream.response import UpstreamResponse
 from proxy.wire.era import Era
@@ -125,7 +127,17 @@ class Conversation:
             reply = await self._converse_anew(session)
         if session is not None and reply.is_result:
             await keep_state(self.call, self._office.sessions, self._office.live)
+        if reply.message is not None and brings_tasks(self.call, reply.message):
+            await self._own_tasks(reply, reply.message)
         return reply
+
+    async def _own_tasks(self, reply: Reply, message: dict[str, object]) -> None:
+        """Put our task ids into an answer; a new task is bound to its principal before."""
+        own = await own_answer(self.call, message, self._office.sessions.tasks)
+        if own is message:
+            return
+        reply.message, reply.whole = own, reply.body
+        reply.body = encode(own) if reply.event is None else self._stream.reframed(reply.event, own)
 
     async def _converse_anew(self, session: Session) -> Reply:
         if self.call.http_method == "DELETE":
@@ -203,13 +215,14 @@ class Conversation:
         if call.http_method == "GET":
             await stream.open()
         held: list[SseEvent] = []
-        async for event in events(response, self._route.server.limits.response_bytes):
+        limit_bytes = self._route.server.limits.response_bytes
+        async for event in events(response, limit_bytes):
             message = message_of(event)
             if message is not None and call.rpc_id is not None and is_answer_to(message, call.rpc_id):
                 return await self._last_of(response, held, event, message)
             if call.method == "initialize":
                 held.append(event)  # the session's id is a header, and the session begins with the answer
-                if len(held) > _HELD_EVENTS:
+                if len(held) > _HELD_EVENTS or sum(len(each.raw) for each in held) > limit_bytes:
                     raise BrokenAnswerError("the server says too much before its answer to initialize")
             else:
                 await stream.pass_on(event, message)
@@ -227,7 +240,9 @@ class Conversation:
         reply.headers = to_client(response.headers)
         if self.call.method == "initialize":
             reply.headers += await self._begin_session(response, reply)
-        for each in (*held, event):
+        for each in held:
             self._stream.count(each)
-            reply.body += self._stream.signed(each)
+            reply.before += self._stream.signed(each)
+        self._stream.count(event)
+        reply.body = self._stream.signed(event)
         return reply

@@ -5,6 +5,7 @@ Refusal                         a value, never an exception: code, HTTP status, 
 ├── auth.*       400 401 403 503  no credential, or one that proves nothing     (proxy/auth/codes)
 ├── authz.*      200 … 404      proven, but not allowed                         (proxy/authorize/decision)
 ├── session.*    400 404        the legacy session is not the caller's          (proxy/sessions)
+├── task.*       400            tasks for a client that takes none              (proxy/tasks_binding)
 ├── route.*      404 503        no such server, or it cannot be reached now     (proxy/pipeline)
 ├── audit.*      503            the row cannot be made durable                  (proxy/executor)
 ├── limit.*      413 429 503    too large, too fast, too many                   (proxy/pipeline)
@@ -22,6 +23,7 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 HEADER_MISMATCH = -32020
+MISSING_CAPABILITY = -32021
 UNAUTHENTICATED = -31001
 FORBIDDEN = -31003
 SESSION_UNKNOWN = -32001

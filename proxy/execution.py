@@ -160,7 +160,8 @@ class Execution:
             return
         judged = None
         if reply.message is not None:
-            judged = await judge_answer(self._route, call, reply.message, reply.body, reply.status)
+            whole = reply.whole or reply.body
+            judged = await judge_answer(self._route, call, reply.message, whole, reply.status)
         self._shape(reply, judged)
         verdict = judged.verdict if judged is not None else judge(None, reply.status)
         decision = judged.withheld if judged is not None and judged.withheld is not None else call.decision
@@ -197,7 +198,7 @@ class Execution:
     async def _release(self, reply: Reply) -> None:
         if reply.event is not None:
             self._stream.prepare(reply.status, reply.headers)
-            await self._stream.finish(reply.body)
+            await self._stream.finish(reply.before + reply.body)
             return
         headers = [*reply.headers, execution_header(self.call.execution_id)]
         await self._exchange.answer(reply.status, headers, reply.body)

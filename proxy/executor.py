@@ -28,6 +28,7 @@ from proxy.roads import BridgeTokenMissingError, Road
 from proxy.routes import Route
 from proxy.sessions import Ended, Session, Sessions, SessionStoreUnavailableError, owner_of
 from proxy.sessions_live import Live
+from proxy.tasks_wire import ACTS_ON_ONE
 from proxy.upstream import UpstreamError, UpstreamPool, UpstreamUnreachable
 from registry.models import AuditSettings
 
@@ -93,7 +94,7 @@ class Executor:
 
     async def execute(self, exchange: Exchange, call: Call, route: Route) -> None:
         """Forward an admitted call, record its outcome, then release the answer."""
-        needs_intent = call.is_tool_call or call.is_long_lived
+        needs_intent = call.is_tool_call or call.is_long_lived or call.method in ACTS_ON_ONE
         if not self._audit.healthy:
             await _say(exchange, call, _unaudited(_AWAY))
             return

@@ -18,9 +18,10 @@ from proxy.contract_tool import OTHERS, ToolGuard, make_tool
 from proxy.errors import Refusal
 from proxy.guard_input import admit
 from proxy.guard_lists import GREETINGS, LISTS, judge_greeting, judge_list
-from proxy.guard_output import judge_result, tell_failure
+from proxy.guard_output import judge_result, judge_task, tell_failure
 from proxy.guarded import PASSED, Guarded
 from proxy.hooks.chain import Step
+from proxy.tasks_wire import WITH_RESULT
 from proxy.wire.params import ParamHeader
 from registry.contracts.definitions import Kind
 from registry.contracts.locked import ServerLock
@@ -28,7 +29,16 @@ from registry.models import Server
 
 _REMEMBERED = 2_000
 _UNUSED = ToolGuard()
-_USES: Mapping[str, Kind] = {"tools/call": "tools", "prompts/get": "prompts"}
+_USES: Mapping[str, Kind] = {
+    "tools/call": "tools",
+    "prompts/get": "prompts",
+    **dict.fromkeys(("tasks/get", "tasks/result", "tasks/update"), "tools"),
+}
+_JUDGES = {
+    "tools/call": judge_result,
+    "tasks/result": judge_result,
+    **dict.fromkeys(WITH_RESULT, judge_task),
+}
 _CHANGES = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
 
 
@@ -95,11 +105,11 @@ class Guard:
         if self.is_idle:
             return PASSED
         method = call.method
-        if method == "tools/call":
+        if (judge := _JUDGES.get(method or "")) is not None:
             tool = self._tool(call.target or "")
             if tool.is_idle:
                 return PASSED
-            guarded = await judge_result(call, tool, message, self.server.contract.output)
+            guarded = await judge(call, tool, message, self.server.contract.output)
         elif method in LISTS:
             guarded = judge_list(self.contracts, call, message)
         else:

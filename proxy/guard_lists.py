@@ -6,7 +6,7 @@ from typing import Any, cast
 from proxy.call import Call
 from proxy.contract_state import Contracts
 from proxy.guarded import PASSED, Finding, Guarded
-from registry.contracts.definitions import NAMED_BY, Kind
+from registry.contracts.definitions import Kind, name_of
 
 LISTS: Mapping[str, tuple[Kind, str]] = {
     "tools/list": ("tools", "tools"),
@@ -34,7 +34,7 @@ def judge_list(contracts: Contracts, call: Call, message: dict[str, object]) -> 
     told = "; ".join([str(each) for each in drift][:_NAMED]) or "the server is not locked"
     if not withheld:
         return Guarded(None, Finding("contract.drift", told))
-    shown = [item for item in listed if cast("dict[str, Any]", item).get(NAMED_BY[kind]) not in withheld]
+    shown = [item for item in listed if name_of(kind, item) not in withheld]
     return Guarded({**message, "result": {**result, member: shown}}, Finding("contract.drift", f"withheld: {told}"))
 
 

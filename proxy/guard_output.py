@@ -7,6 +7,7 @@ from proxy.contract_tool import Mode, ToolGuard, is_complete
 from proxy.guard_hooks import after_event, failure_text
 from proxy.guarded import PASSED, Finding, Guarded
 from proxy.hooks.chain import Passage, run_after
+from proxy.tasks_wire import last_word
 from proxy.wire.era import Era
 from registry.artifacts import META_KEY
 
@@ -26,8 +27,19 @@ async def judge_result(call: Call, tool: ToolGuard, message: Message, mode: Mode
         await tell_failure(call, tool, finding.reason)
         return withheld(call, finding)
     if not (tool.after or tool.failure):
-        return _guarded(_tagged(message, known, tool, finding), finding)
+        return _guarded(_tagged(call, message, tool, finding), finding)
     return await _pass_hooks(call, tool, message, mode, finding)
+
+
+async def judge_task(call: Call, tool: ToolGuard, message: Message, mode: Mode) -> Guarded:
+    """Judge the result that a task brings along as if its call had been answered so."""
+    task = cast("dict[str, Any]", message.get("result")) if isinstance(message.get("result"), dict) else {}
+    if not isinstance(task.get("result"), dict):
+        return PASSED
+    guarded = await judge_result(call, tool, last_word(call.method, message), mode)
+    if guarded.message is None:
+        return guarded
+    return Guarded({**message, "result": {**task, "result": guarded.message["result"]}}, guarded.finding)
 
 
 async def tell_failure(call: Call, tool: ToolGuard, error: str) -> None:
@@ -41,19 +53,19 @@ async def _pass_hooks(call: Call, tool: ToolGuard, message: Message, mode: Mode,
     failed = was.get("isError") is True
     steps = tool.failure if failed else tool.after
     if not steps:
-        return _guarded(_tagged(message, was, tool, finding), finding)
+        return _guarded(_tagged(call, message, tool, finding), finding)
     passage = await run_after(steps, after_event(call, was, failure_text(message) if failed else None))
     _note(call, passage)
     if passage.refusal is not None:
         code = "hook.failed" if passage.has_failed else "hook.withheld"
         return withheld(call, Finding(code, f"{passage.by}: {passage.refusal.reason}", is_withheld=True))
     if not passage.is_changed:
-        return _guarded(_tagged(message, was, tool, finding), finding)
+        return _guarded(_tagged(call, message, tool, finding), finding)
     broken = _fault(call, tool, passage.value, "hook.invalid", mode) if finding is None else None
     if broken is not None and broken.is_withheld:
         return withheld(call, broken)
     changed: Message = {**message, "result": passage.value}
-    return Guarded(_tagged(changed, passage.value, tool, finding or broken) or changed, finding or broken)
+    return Guarded(_tagged(call, changed, tool, finding or broken) or changed, finding or broken)
 
 
 def _guarded(message: Message | None, finding: Finding | None) -> Guarded:
@@ -62,7 +74,7 @@ def _guarded(message: Message | None, finding: Finding | None) -> Guarded:
 
 def _fault(call: Call, tool: ToolGuard, result: dict[str, Any], code: str, mode: Mode) -> Finding | None:
     """Say what a complete result breaks; errors, questions and tasks promise nothing."""
-    if mode == "skip" or not is_complete(result):
+    if mode == "skip" or not is_complete(result, is_modern=call.era is Era.MODERN):
         return None
     wrong = tool.output_fault(result, call.protocol_version)
     return Finding(code, wrong, is_withheld=mode == "strict") if wrong is not None else None
@@ -77,12 +89,18 @@ def withheld(call: Call, finding: Finding) -> Guarded:
     return Guarded({"jsonrpc": "2.0", "id": call.rpc_id, "result": result}, finding)
 
 
-def _tagged(message: Message, result: dict[str, Any], tool: ToolGuard, finding: Finding | None) -> Message | None:
-    """Name the artifact in the result, where it is one."""
-    if tool.artifact is None or finding is not None or not is_complete(result):
+def _tagged(call: Call, message: Message, tool: ToolGuard, finding: Finding | None) -> Message | None:
+    """Name the artifact in the result where it is one, and take out what a server claims where it is none."""
+    if tool.artifact is None:
         return None
+    result = cast("dict[str, Any]", message["result"])
     known: object = result.get("_meta")
-    meta = {**(cast("dict[str, Any]", known) if isinstance(known, dict) else {}), META_KEY: tool.artifact}
+    meta = {**cast("dict[str, Any]", known)} if isinstance(known, dict) else {}
+    if finding is None and is_complete(result, is_modern=call.era is Era.MODERN):
+        return {**message, "result": {**result, "_meta": {**meta, META_KEY: tool.artifact}}}
+    if META_KEY not in meta:
+        return None
+    del meta[META_KEY]
     return {**message, "result": {**result, "_meta": meta}}
 
 

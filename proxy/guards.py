@@ -21,6 +21,7 @@ from proxy.settings import SettingsError
 from registry.contracts.catalogue import Catalogue, read_catalogue
 from registry.contracts.locked import Lock, ServerLock
 from registry.contracts.lockfile import LockError, lock_path, read_lock
+from registry.contracts.pins import mismatches
 from registry.database.driver import Pool
 from registry.models import Fleet, Hook, Server
 from registry.secrets import SecretReader
@@ -52,6 +53,7 @@ class Guards:
         self._steps: list[tuple[Hook, Step]] = []
         self._payload_bytes = 0
         self._made: dict[str, Guard] = {}
+        self._adopted: Mapping[str, Guard] = {}
         self._counts: dict[str, GuardCounts] = {}
         self._watches: dict[str, ContractWatch] = {}
         self._stopping: set[asyncio.Task[None]] = set()
@@ -79,14 +81,15 @@ class Guards:
 
     def observed(self) -> Mapping[str, tuple[GuardCounts, int]]:
         """Return by server what its guards have done since the start, and how many things are not as pinned now."""
-        return {name: (guard.counts, len(guard.contracts.findings())) for name, guard in self._made.items()}
+        return {name: (guard.counts, len(guard.contracts.findings())) for name, guard in self._adopted.items()}
 
     def adopt(self, office: Office) -> None:
         """Watch the servers of the guards that were made last, and no others."""
         for watch in self._watches.values():
             self._stopping.add(task := asyncio.create_task(watch.stop()))
             task.add_done_callback(self._stopping.discard)
-        self._watches = {name: self._watch(guard, office) for name, guard in self._made.items() if _is_watched(guard)}
+        self._adopted = self._made
+        self._watches = {name: self._watch(each, office) for name, each in self._adopted.items() if _is_watched(each)}
         for watch in self._watches.values():
             watch.start()
 
@@ -155,14 +158,8 @@ def _is_watched(guard: Guard) -> bool:
 
 
 def _check_pins(server: Server, pins: ServerLock | None) -> None:
-    """A digest that the registry pins for a tool is the lock's."""
-    if server.contract.drift == "skip":
-        return
-    for name, tool in server.tools.items():
-        pin = pins.of("tools").get(name) if pins is not None else None
-        if tool.contract is not None and (pin is None or pin.digest != tool.contract):
-            locked = pin.digest if pin is not None else "nothing"
-            raise GuardError(
-                f"servers.{server.name}.tools.{name}.contract pins {tool.contract}, the lock has {locked}; "
-                f"see `postern lock --diff {server.name}`"
-            )
+    """The gate has compared them; this holds where the lock file was changed since."""
+    for name, told in mismatches(server, pins):
+        raise GuardError(
+            f"servers.{server.name}.tools.{name}.contract: {told}; see `postern lock --diff {server.name}`"
+        )

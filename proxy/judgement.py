@@ -7,6 +7,7 @@ from proxy.call import Call
 from proxy.guarded import Finding
 from proxy.listing import visible_only
 from proxy.routes import Route
+from proxy.tasks_wire import last_word
 from proxy.verdict import Verdict, judge
 
 _REFUSED_BY_POLICY = "hook.withheld"
@@ -34,7 +35,7 @@ async def judge_answer(
     filtered = visible_only(call, route.policy, shown)
     final = filtered if filtered is not None else guarded.message
     finding = guarded.finding
-    verdict = judge(shown, http_status)
+    verdict = judge(last_word(call.method, shown), http_status)
     if finding is None:
         return Judgement(final, output, verdict)
     told = f"{finding.code}: {finding.reason}"

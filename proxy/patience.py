@@ -1,6 +1,8 @@
 """How long a GET stream waits for a server that is away, so that a restart of the server is nothing to the client."""
 
 import asyncio
+import math
+from collections.abc import Callable
 from time import monotonic
 
 from proxy.sessions_events import Position
@@ -15,17 +17,17 @@ _MOST_CONFLICTS = 10
 
 
 class Patience:
-    """Counts from the first failure; a connection that held for a while starts it anew."""
+    """Counts from the first failure; a connection that held for a while starts it anew. `clock` is any steady one."""
 
-    def __init__(self) -> None:
-        self._failing_since = 0.0
-        self._last_failure = 0.0
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._failing_since = self._last_failure = -math.inf
         self._delay_s = _FIRST_DELAY_S
         self._conflicts = 0
 
     async def wait(self, error: UpstreamError, *, is_open: bool) -> None:
         """Wait until it is worth to connect again; raise the error where that would take too long or cannot help."""
-        now = monotonic()
+        now = self._clock()
         if now - self._last_failure > ONCE_OPEN_S:
             self._failing_since, self._delay_s = now, _FIRST_DELAY_S
         limit_s = ONCE_OPEN_S if is_open else BEFORE_OPEN_S
@@ -33,7 +35,7 @@ class Patience:
             raise error
         await asyncio.sleep(self._delay_s)
         self._delay_s = min(self._delay_s * 2, _LONGEST_DELAY_S)
-        self._last_failure = monotonic()
+        self._last_failure = self._clock()
 
     async def waits_for_old_connection(self, resumed: Position | None) -> bool:
         """Whether to ask again: the server holds a resumed stream's old connection until another replica lets go."""

@@ -1,11 +1,11 @@
 """The way of a request up to the executor: each step admits or refuses, and a refusal is a value.
 
-route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶ room       then  executor.execute
-    └──────┴───────┴───────┴─────────┴───────────┴─────────┴──────▶  executor.refuse
+route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶ tasks ─▶ room       then  executor.execute
+    └──────┴───────┴───────┴─────────┴───────────┴─────────┴───────┴──────▶  executor.refuse
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import time
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from proxy.executor import Executor
 from proxy.routes import Route
 from proxy.sessions import Sessions
 from proxy.sessions_binding import bind_session, expect_answer
+from proxy.tasks_binding import bind_tasks, names_tasks
 from proxy.wire.era import Era, classify, without_removed
 from proxy.wire.fields import Fields
 from proxy.wire.headers import check_headers
@@ -31,9 +32,10 @@ _METHODS = frozenset({"POST", "GET", "DELETE"})
 
 
 class Availability(Protocol):
-    """Says why a server cannot be called now; None if it can."""
+    """Says why a server cannot be called now, None if it can; and what it speaks, as far as somebody has looked."""
 
     def why_not(self, server: str) -> str | None: ...
+    def versions_of(self, server: str) -> Sequence[str]: ...
 
 
 class Pipeline:
@@ -95,10 +97,11 @@ class Pipeline:
         if exchange.method == "OPTIONS":
             return route
         if refusal := (
-            await _read(exchange, call, route)
+            await _read(exchange, call, route, self._availability.versions_of(route.server.name))
             or await _authenticate(exchange, call, route)
             or _authorize(call, route)
             or (await bind_session(call, route.server, route.policy, self._sessions) if _is_legacy(call) else None)
+            or (await bind_tasks(call, route.policy, self._sessions.tasks) if names_tasks(call) else None)
             or self._find_room(call, route)
             or (await expect_answer(call, self._sessions) if _is_legacy(call) else None)
             or await route.guard.before(call)
@@ -135,7 +138,7 @@ def _refuse_query_token(query: bytes) -> Refusal | None:
     return Refusal("auth.token_in_query", 401, errors.UNAUTHENTICATED, "a token never belongs in the query string")
 
 
-async def _read(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
+async def _read(exchange: Exchange, call: Call, route: Route, spoken: Sequence[str]) -> Refusal | None:
     """Read and understand the request: its one JSON object, its era, its headers against its body."""
     limits = route.server.limits
     if exchange.method not in _METHODS:
@@ -154,12 +157,12 @@ async def _read(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
             return _refusal_of(envelope)
         call.take(envelope)
         call.input = route.snapshot_input(call, body)
-    return _understand(call)
+    return _understand(call, spoken)
 
 
-def _understand(call: Call) -> Refusal | None:
-    """Classify the era, and check the headers that mirror the body."""
-    found = classify(call.headers, call.envelope)
+def _understand(call: Call, spoken: Sequence[str]) -> Refusal | None:
+    """Classify the era, and check the headers that mirror the body. `spoken`: by the server, where that is known."""
+    found = classify(call.headers, call.envelope, spoken=spoken)
     if isinstance(found, WireFault):
         return _refusal_of(found)
     call.era, call.protocol_version = found.era, found.version

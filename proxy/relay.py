@@ -25,12 +25,15 @@ RpcId = int | str | None
 class Reply(Struct):
     """A whole answer that waits for its row. `message` is the decoded JSON-RPC response, None where there is none.
 
-    `body` is what the client will get: the JSON document, or the last event of a stream with its framing.
+    `body` is what the client will get: the JSON document, or the last event of a stream with its framing, `whole` the
+    same as the server sent it where that differs, and `before` the events of an initialize that were held back for it.
     """
 
     status: int
     headers: list[Header] = []
     body: bytes = b""
+    whole: bytes = b""
+    before: bytes = b""
     message: dict[str, object] | None = None
     event: SseEvent | None = None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from proxy.runtime import Runtime
 from registry import gate
+from registry.database.errors import DatabaseError
 from registry.models import Fleet
 from registry.problems import render_text
 from registry.secrets import SecretError
@@ -41,8 +42,9 @@ async def reload(runtime: Runtime, only: str | None) -> None:
     """Pass the gate again. A bad registry is refused as a whole, said so, and the old one stays in force (SPEC R4)."""
     try:
         fleet = await asyncio.to_thread(load_fleet, runtime.settings.registry, only)
+        await runtime.check_tables(fleet)
         changed = runtime.apply(fleet)
-    except (RegistryFindingsError, StartError, SecretError, ValueError) as error:
+    except (RegistryFindingsError, StartError, SecretError, DatabaseError, ValueError) as error:
         runtime.refused_reload = str(error)
         _log.error("the registry was not reloaded, the old one stays in force: %s", error)
         return

@@ -1,5 +1,6 @@
 """What the pipeline needs to know of each server, compiled once from the registry."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -11,6 +12,7 @@ from proxy.auth.bearer import ServerAuth
 from proxy.authorize import Policy
 from proxy.call import Call
 from proxy.guard import Guard
+from proxy.tasks_wire import ABOUT_ONE, WITH_RESULT
 from proxy.upstream.target import UpstreamLimits
 from registry.models import RedactRule, Server
 
@@ -54,12 +56,15 @@ class Route:
 
     def snapshot_output(self, call: Call, message: dict[str, object], whole: bytes) -> Payload:
         """What the row keeps of an answer."""
-        rules = self._rules(call)
+        pointers: Sequence[str] = self._rules(call).output
+        if call.method in WITH_RESULT:
+            pointers = [f"/result/{pointer.removeprefix('/')}" for pointer in pointers]
         shown = message.get("result", message.get("error"))
-        return self._hide(snapshot(shown, whole, rules.output, self.payload_bytes))
+        return self._hide(snapshot(shown, whole, pointers, self.payload_bytes))
 
     def _rules(self, call: Call) -> RedactRule:
-        declared = self.server.tools.get(call.target or "") if call.is_tool_call else None
+        is_tools = call.is_tool_call or call.method in ABOUT_ONE or call.method in WITH_RESULT
+        declared = self.server.tools.get(call.target or "") if is_tools else None
         return declared.redact if declared else _NOTHING
 
     def _hide(self, payload: Payload) -> Payload:

@@ -77,7 +77,7 @@ class Runtime:
         settings, fleet = self.settings, self.fleet
         self.pool = await create_pool(settings.dsn)
         self._stack.push_async_callback(self.pool.close)
-        await require_tables(fleet, settings.dsn, self._secrets.reveal)
+        await self.check_tables(fleet)
         self.audit = await AuditWriter.open(
             settings.dsn, instance=settings.instance, step=fleet.audit.partition, notary=self._notary()
         )
@@ -103,6 +103,10 @@ class Runtime:
             if closed := await close_interrupted(connection, self.audit):
                 _log.warning("%d requests of a proxy that ended were closed as interrupted", closed)
         await self._start_background()
+
+    async def check_tables(self, fleet: Fleet) -> None:
+        """Hold the declared tables of a fleet to the database; raise `TablesError` where a strict one is not so."""
+        await require_tables(fleet, self.settings.dsn, self._secrets.reveal)
 
     def _servers(self) -> Sequence[Server]:
         return self.fleet.enabled_servers()

@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from proxy.auth.identity import Authenticated, Identity
+from proxy.tasks import Tasks
 from registry.database import queries
 from registry.database.driver import Pool, Record
 from registry.models import Server
@@ -74,7 +75,7 @@ class Ended:
 class Sessions:
     """Finds and keeps sessions; remembers the recent ones until PostgreSQL says that they changed.
 
-    `clock` is any steady clock, `wall` tells the seconds since the epoch.
+    `clock` is any steady clock, `wall` tells the seconds since the epoch. `tasks` are kept beside them, in both eras.
     """
 
     def __init__(self, pool: Pool, clock: Callable[[], float], wall: Callable[[], float]) -> None:
@@ -84,6 +85,7 @@ class Sessions:
         self._sql = queries.load("proxy", "sessions.sql")
         self._known: OrderedDict[str, tuple[Session, float]] = OrderedDict()
         self._active: set[str] = set()
+        self.tasks = Tasks(self._run)
 
     async def find(self, session_id: str, server: Server, identity: Identity) -> Session | None:
         """Return the caller's open session on this server, or None."""
@@ -219,8 +221,7 @@ class Sessions:
 
     async def expire(self, limit: int) -> int:
         """Mark sessions whose time is over; return how many."""
-        status: str = await self._within_patience(self._pool.execute(self._sql["expire_sessions"], limit))
-        return int(status.rsplit(" ", 1)[-1])
+        return await self._count("expire_sessions", limit)
 
     async def take_ended(self, servers: Sequence[str], limit: int) -> list[Ended]:
         """Return ended sessions whose servers are still to be told; each is returned to one caller, once."""
@@ -228,8 +229,11 @@ class Sessions:
         return [_ended_of(row) for row in rows]
 
     async def delete_ended(self, kept_s: float, limit: int) -> None:
-        """Delete sessions that ended longer ago."""
-        await self._within_patience(self._pool.execute(self._sql["delete_ended"], kept_s, limit))
+        """Delete sessions that ended longer ago, and tasks that no server keeps any more."""
+        while await self._count("delete_ended", kept_s, limit) == limit:
+            continue
+        while await self._count("delete_tasks", limit) == limit:
+            continue
 
     async def _load(self, session_id: str) -> Session | None:
         row = await self._ask("find_session", session_id)
@@ -258,6 +262,11 @@ class Sessions:
 
     async def _fetch(self, statement: str, *arguments: object) -> list[Record]:
         return await self._within_patience(self._pool.fetch(self._sql[statement], *arguments))
+
+    async def _count(self, statement: str, *arguments: object) -> int:
+        """Execute a statement and return how many rows it changed."""
+        status: str = await self._within_patience(self._pool.execute(self._sql[statement], *arguments))
+        return int(status.rsplit(" ", 1)[-1])
 
     async def _within_patience(self, work: Any) -> Any:
         async with asyncio.timeout(_PATIENCE_S):

@@ -43,6 +43,8 @@ with rebound as (
     update mcp_sessions set upstream_id = $2, generation = generation + 1, rebuilding = null
     where id = $1 and status = 'open' and generation = $3
     returning upstream_id, generation
+), forgotten as (
+    delete from mcp_questions where session = $1 and exists (select from rebound)
 )
 select upstream_id, generation from rebound
 union all
@@ -114,3 +116,29 @@ select id, server, issuer, subject, client, protocol_version,
        created, last_activity, last_activity + make_interval(secs => idle_s) as idle_until, expires, generation as rebuilds
 from mcp_sessions
 where id = $1;
+
+-- name: bind_task
+with forgotten as (
+    delete from mcp_tasks where upstream_id <> $6 and id in (
+        select id from mcp_tasks where server = $2 and issuer = $3 and subject = $4 and client = $5
+        order by created desc offset $9)
+)
+insert into mcp_tasks (id, server, issuer, subject, client, upstream_id, tool, expires)
+values ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(secs => $8))
+on conflict (server, upstream_id) do update set
+    id = case when (mcp_tasks.issuer, mcp_tasks.subject, mcp_tasks.client)
+                 = (excluded.issuer, excluded.subject, excluded.client) then mcp_tasks.id else excluded.id end,
+    issuer = excluded.issuer, subject = excluded.subject, client = excluded.client, tool = excluded.tool,
+    created = excluded.created, expires = excluded.expires
+returning id;
+
+-- name: find_tasks
+select id, upstream_id, tool, (issuer, subject, client) = ($2, $3, $4) as is_own
+from mcp_tasks where server = $1 and id = any($5::text[]) and expires > now();
+
+-- name: find_upstream_tasks
+select id, upstream_id, tool, (issuer, subject, client) = ($2, $3, $4) as is_own
+from mcp_tasks where server = $1 and upstream_id = any($5::text[]) and expires > now();
+
+-- name: delete_tasks
+delete from mcp_tasks where id in (select id from mcp_tasks where expires <= now() limit $1);

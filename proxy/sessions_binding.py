@@ -4,12 +4,13 @@ from typing import Protocol
 
 from proxy import errors
 from proxy.auth.identity import Identity
-from proxy.authorize.decision import Decision
+from proxy.authorize.decision import Decision, Kind
 from proxy.call import Call
 from proxy.ends import RETRY_SOON
 from proxy.errors import Refusal
 from proxy.sessions import SESSION_HEADER, Session, Sessions, SessionStoreUnavailableError
 from proxy.sessions_events import LAST_EVENT_HEADER, unseal
+from proxy.tasks_wire import ABOUT_ONE
 from proxy.wire.era import Era
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from registry.models import Server
@@ -29,6 +30,7 @@ class Rules(Protocol):
     """Decides again what was decided when the resumed request was made."""
 
     def decide(self, identity: Identity, http_method: str, envelope: Envelope | None, era: Era) -> Decision: ...
+    def decide_thing(self, identity: Identity, kind: Kind, name: str) -> Decision: ...
     def refusal(self, decision: Decision, era: Era) -> Refusal: ...
 
 
@@ -44,7 +46,7 @@ async def bind_session(call: Call, server: Server, rules: Rules, sessions: Sessi
     try:
         found = await sessions.find(values[0].decode("latin-1"), server, call.identity) if len(values) == 1 else None
     except SessionStoreUnavailableError as error:
-        return _unavailable(error)
+        return store_away(error)
     if found is None:
         return UNKNOWN
     call.session, call.session_id = found, found.id
@@ -61,9 +63,14 @@ def _resume(call: Call, session: Session, rules: Rules, identity: Identity) -> R
     if call.resumed is None:
         return FOREIGN_EVENT
     origin = call.resumed.origin
-    if origin is None or origin.method not in _RECHECKED:
+    if origin is None:
         return None
-    call.decision = rules.decide(identity, "POST", origin.envelope(), Era.LEGACY)
+    if origin.method in ABOUT_ONE and origin.target is not None:
+        call.decision = rules.decide_thing(identity, "tools", origin.target)
+    elif origin.method in _RECHECKED:
+        call.decision = rules.decide(identity, "POST", origin.envelope(), Era.LEGACY)
+    else:
+        return None
     return None if call.decision.allowed else rules.refusal(call.decision, Era.LEGACY)
 
 
@@ -76,9 +83,10 @@ async def expect_answer(call: Call, sessions: Sessions) -> Refusal | None:
         session, rpc_id = call.session, envelope.id
         is_asked = session is not None and rpc_id is not None and await sessions.is_asked(session, rpc_id)
     except SessionStoreUnavailableError as error:
-        return _unavailable(error)
+        return store_away(error)
     return None if is_asked else UNASKED
 
 
-def _unavailable(error: SessionStoreUnavailableError) -> Refusal:
+def store_away(error: SessionStoreUnavailableError) -> Refusal:
+    """Nothing can be said about a session or a task now."""
     return Refusal("session.store", 503, errors.UNAVAILABLE, str(error), RETRY_SOON)

@@ -21,10 +21,10 @@ def registry_file(given: str | None, environ: Mapping[str, str]) -> Path:
     return Path(given or environ.get("POSTERN_REGISTRY") or DEFAULT_FILE)
 
 
-def gate_or_exit(given: str | None) -> tuple[Path, GateResult]:
+def gate_or_exit(given: str | None, *, with_lock: bool = True) -> tuple[Path, GateResult]:
     """Pass the gate, or print every finding and exit 1."""
     path = registry_file(given, os.environ)
-    result = check(path, environ=os.environ)
+    result = check(path, environ=os.environ, with_lock=with_lock)
     if not result.ok:
         click.echo(render_text(result.problems), err=True, nl=False)
         sys.exit(EXIT_FINDINGS)

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Entry] = {
     "probe": Entry("supervisor_plugin.probe:command", "Test the connection to one server."),
     "proxy": Entry("proxy.server:command", "Run the proxy."),
     "listener": Entry("supervisor_plugin.listener:command", "Run the fleet listener; supervisord calls this."),
+    "run": Entry("supervisor_plugin.alone:command", "Run one internal server here, without fleet and proxy."),
     "exec": Entry("supervisor_plugin.launch:command", "Become a server's process; supervisord calls this."),
 }
 

@@ -4,6 +4,8 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -11,13 +13,26 @@ import click
 from registry.check_cli import EXIT_FINDINGS, gate_or_exit
 from registry.contracts.catalogue import Catalogue, CatalogueError, read_catalogue
 from registry.contracts.http import transport_to
+from registry.contracts.locked import Lock
 from registry.contracts.lockfile import LockError, lock_path, read_lock, write_lock
 from registry.contracts.pinning import Finding, adopt, find, gone, render
+from registry.contracts.starting import started
 from registry.models import Fleet, Server
 from registry.secrets import SecretReader
 
 EXIT_USAGE, EXIT_CANNOT = 2, 3
 _TOTAL_S = 60.0
+_STATE = ".postern"
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """How servers are asked: with which secrets, where bridges have their tokens, and whether they may be started."""
+
+    registry: Path
+    secrets: SecretReader
+    state_dir: Path
+    starts: bool
 
 
 @click.command("lock")
@@ -25,32 +40,41 @@ _TOTAL_S = 60.0
 @click.option("--file", "-f", "file", type=click.Path(), help="Registry file; default $POSTERN_REGISTRY.")
 @click.option("--diff", "shows", is_flag=True, help="Show every difference between pins and servers; write nothing.")
 @click.option("--approve", is_flag=True, help="Pin what the servers say now, in place of what was pinned.")
-def command(servers: tuple[str, ...], file: str | None, shows: bool, approve: bool) -> None:
-    """Ask the running servers what they offer, and pin what is not pinned yet in postern.lock.yaml.
+@click.option("--start", "starts", is_flag=True, help="Start internal servers that do not run, while they are asked.")
+def command(servers: tuple[str, ...], file: str | None, *, shows: bool, approve: bool, starts: bool) -> None:
+    """Ask the servers what they offer, and pin what is not pinned yet in postern.lock.yaml.
 
     Nothing that is pinned changes without --approve. SERVERS default to all whose `contract.drift` is not `skip`.
     Exit codes: 0 all as pinned, 1 something drifted or is gone, 2 usage, 3 a server or the lock could not be read.
     """
     if shows and approve:
         raise click.UsageError("--diff only looks, --approve writes: choose one")
-    path, result = gate_or_exit(file)
+    path, result = gate_or_exit(file, with_lock=False)
     assert result.fleet is not None  # noqa: S101 -- the gate is passed
-    chosen = _chosen(result.fleet, servers)
     target = lock_path(path)
-    secrets = SecretReader(path.absolute().parent, os.environ)
-    state_dir = Path(os.environ.get("POSTERN_STATE_DIR", ".postern")).absolute()
     try:
         lock = read_lock(target)
-        live = asyncio.run(_ask(chosen, secrets, state_dir))
-        findings = [find(lock, server.name, live[server.name]) for server in chosen]
-        if not servers:
-            findings += gone(lock, [server.name for server in result.fleet.servers.values()])
-        wrote = not shows and write_lock(target, adopt(lock, findings, approve=approve))
+        findings = _find(result.fleet, servers, lock, _road(path, starts=starts))
+        adopted = adopt(lock, findings, approve=approve)
+        wrote = not shows and adopted != lock and write_lock(target, adopted)
     except LockError as error:
         click.echo(f"postern lock: {error}", err=True)
         sys.exit(EXIT_CANNOT)
     _report(findings, target, shows=shows or approve, wrote=wrote)
     sys.exit(_exit_code(findings, shows=shows, approve=approve))
+
+
+def _road(registry: Path, *, starts: bool) -> Road:
+    base = registry.absolute().parent
+    state_dir = Path(os.environ.get("POSTERN_STATE_DIR") or base / _STATE).absolute()
+    return Road(registry, SecretReader(base, os.environ), state_dir, starts)
+
+
+def _find(fleet: Fleet, names: Sequence[str], lock: Lock, road: Road) -> list[Finding]:
+    chosen = _chosen(fleet, names)
+    live = asyncio.run(_ask(chosen, road))
+    findings = [find(lock, server.name, live[server.name]) for server in chosen]
+    return findings if names else [*findings, *gone(lock, [server.name for server in fleet.servers.values()])]
 
 
 def _chosen(fleet: Fleet, names: Sequence[str]) -> list[Server]:
@@ -61,19 +85,27 @@ def _chosen(fleet: Fleet, names: Sequence[str]) -> list[Server]:
     return [there[name] for name in names] or [each for each in there.values() if each.contract.drift != "skip"]
 
 
-async def _ask(servers: Sequence[Server], secrets: SecretReader, state_dir: Path) -> Mapping[str, Catalogue | str]:
-    answers = await asyncio.gather(*(_ask_one(server, secrets, state_dir) for server in servers))
+async def _ask(servers: Sequence[Server], road: Road) -> Mapping[str, Catalogue | str]:
+    answers = await asyncio.gather(*(_ask_one(server, road) for server in servers))
     return {server.name: answer for server, answer in zip(servers, answers, strict=True)}
 
 
-async def _ask_one(server: Server, secrets: SecretReader, state_dir: Path) -> Catalogue | str:
+async def _ask_one(server: Server, road: Road) -> Catalogue | str:
     try:
-        async with asyncio.timeout(_TOTAL_S), transport_to(server, secrets, state_dir) as transport:
+        running, limit = _running(server, road), asyncio.timeout(_TOTAL_S)
+        async with running, limit, transport_to(server, road.secrets, road.state_dir) as transport:
             return await read_catalogue(transport)
     except TimeoutError:
         return f"no answer within {_TOTAL_S:g} s"
     except CatalogueError as error:
-        return f"{error}; it must run to be asked (`postern up`)"
+        if road.starts or server.type == "external":
+            return str(error)
+        return f"{error}; it must run to be asked: `postern up`, or `postern lock --start {server.name}`"
+
+
+def _running(server: Server, road: Road) -> AbstractAsyncContextManager[None]:
+    environ = {**os.environ, "POSTERN_STATE_DIR": str(road.state_dir)}
+    return started(server, road.registry, environ) if road.starts else nullcontext()
 
 
 def _report(findings: Sequence[Finding], target: Path, *, shows: bool, wrote: bool) -> None:

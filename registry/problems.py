@@ -20,6 +20,8 @@ _SECRET_ENTRY = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
+_URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s]+(@)")
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
@@ -65,7 +67,7 @@ def printable(text: str) -> str:
 def excerpt(line: str) -> str:
     """Return one line of a file as it may be shown: literal secrets masked, cut to a readable length."""
     start = line[: 4 * _MAX_EXCERPT].replace("\t", " ")
-    masked = _SECRET_ENTRY.sub(rf"\g<name>{MASK}", start)
+    masked = _URL_PASSWORD.sub(rf"\g<1>{MASK}\g<2>", _SECRET_ENTRY.sub(rf"\g<name>{MASK}", start))
     return printable(masked[:_MAX_EXCERPT] + ("…" if len(masked) > _MAX_EXCERPT else ""))
 
 

@@ -92,11 +92,13 @@ class Source:
         return node
 
 
-def parse(text: bytes, file: str) -> tuple[Source, tuple[Problem, ...]]:
+def parse(
+    text: bytes, file: str, *, max_bytes: int = MAX_BYTES, max_nodes: int = MAX_NODES
+) -> tuple[Source, tuple[Problem, ...]]:
     """Parse one file. The tree is complete or, after a fatal problem, absent; never an exception."""
-    if len(text) > MAX_BYTES:
+    if len(text) > max_bytes:
         return _refused(
-            file, "YAML-TOO-LARGE", f"the file has more than {MAX_BYTES:,} bytes", "split it with `include:`"
+            file, "YAML-TOO-LARGE", f"the file has more than {max_bytes:,} bytes", "split it with `include:`"
         )
     try:
         decoded = text.decode("utf-8-sig")
@@ -108,7 +110,7 @@ def parse(text: bytes, file: str) -> tuple[Source, tuple[Problem, ...]]:
     strange = _UNREADABLE.search(decoded)
     if strange:
         return source, (_strange_character(source, strange),)
-    builder = _Builder(source)
+    builder = _Builder(source, max_nodes)
     root = builder.read(decoded)
     return Source(file, source.lines, root), tuple(builder.problems)
 
@@ -140,9 +142,10 @@ class _Frame:
 class _Builder:
     """Builds the tree of one document from parser events, without recursion."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, max_nodes: int) -> None:
         self.problems: list[Problem] = []
         self._source = source
+        self._max_nodes = max_nodes
         self._stack: list[_Frame] = []
         self._root: Node | None = None
         self._nodes = 0
@@ -239,8 +242,9 @@ class _Builder:
     def _attach(self, node: Node, key: str | None, *, plain: bool = False) -> None:
         """Put a node where it belongs; `key` is the text of a scalar, which may serve as one."""
         self._nodes += 1
-        if self._nodes > MAX_NODES:
-            self._report("YAML-TOO-LARGE", node.line, node.col, f"more than {MAX_NODES:,} values", "split the file")
+        if self._nodes > self._max_nodes:
+            message = f"more than {self._max_nodes:,} values"
+            self._report("YAML-TOO-LARGE", node.line, node.col, message, "split the file")
             raise _FatalError
         if not self._stack:
             self._root = node

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from registry.problems import Problem
-from registry.rules import agents, endpoints, keys, names, peers, ports, programs, references, scopes
+from registry.rules import agents, contracts, endpoints, keys, names, peers, ports, programs, references, scopes
 from registry.rules.base import Context, Finding, Rule
 
 MAX_PER_RULE = 500
@@ -75,7 +75,15 @@ RULES: tuple[Rule, ...] = (
     Rule("PERMISSION-SIZE", "declare fewer implications", scopes.too_many),
     Rule("SCOPE-SYNTAX", "printable ASCII without spaces, quotes and backslashes", scopes.malformed),
     Rule("SCOPE-UNSATISFIABLE", "declare who may have it, or need another scope", scopes.unsatisfiable),
+    Rule("CONTRACT-UNLOCKED", "lock it, or set `drift: warn` until it is", contracts.unlocked),
+    Rule("CONTRACT-DIGEST", "write the digest that was reviewed", contracts.other_digest),
+    Rule("CONTRACT-UNKNOWN", "name it as the server does; `postern lock --diff` shows what is new", contracts.unknown),
+    Rule("CONTRACT-SCHEMA", "mend the schema", contracts.unusable_schema),
     Rule("HOOK-TARGET", "write `python: module:function` or `url: https://…`", peers.hook_without_target),
+    Rule("HOOK-SECRET", "add `secret:`, a reference to 16 bytes or more", peers.hook_without_secret),
+    Rule("HOOK-SECRET", "use 16 bytes or more", peers.hook_with_short_secret, True),
+    Rule("HOOK-PYTHON", "write `package.module:function` or `file.py:function`", peers.hook_malformed),
+    Rule("HOOK-PYTHON", "mend the path; it starts at the registry file's directory", peers.hook_file_missing, True),
     Rule("HOOK-SERVER-UNKNOWN", "name a server of `servers:`", peers.hook_server_unknown),
     Rule("TRUSTED-PROXY-SERVER-UNKNOWN", "name a server of `servers:`", peers.proxy_server_unknown),
     Rule("TRUSTED-PROXY-KEYS", "add what its signatures are verified with", peers.proxy_without_keys),

@@ -175,7 +175,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         if name == PROXY:
             execute(launch_of_proxy(arguments[2:], settings, os.environ), parent)
         section = _read_section(settings, name)
-        token = _token(section, settings)
+        token = token_for(section, settings)
         execute(plan_launch(section, settings, os.environ, token), parent)
     except (LaunchError, IsolationError) as error:
         _end(f"{error}", EXIT_CONFIG)
@@ -190,7 +190,7 @@ def _read_section(settings: Settings, name: str) -> Section:
         raise LaunchError(f"no accepted section of servers.{name} in {settings.paths.sections}") from error
 
 
-def _token(section: Section, settings: Settings) -> str:
+def token_for(section: Section, settings: Settings) -> str:
     """Return the path under which the bridge reads its token; another user than ours reads it through a descriptor."""
     server = section.server
     if server.transport != "stdio":

@@ -38,7 +38,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(condition, what: str, limit_s: float = 20.0) -> Any:
+def wait_for(condition, what: str, limit_s: float = 60.0) -> Any:
     """Poll until `condition()` is true; fail with `what` after the limit."""
     deadline = time.monotonic() + limit_s
     while True:

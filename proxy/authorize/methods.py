@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from proxy.authorize.decision import Kind
+from proxy.tasks_wire import ABOUT_ONE
 from proxy.wire.era import Era
 from proxy.wire.jsonrpc import EnvelopeKind
 
@@ -19,9 +20,15 @@ _SHARED = {
 }
 _REQUESTS = {
     Era.LEGACY: frozenset(
-        {*_SHARED, "initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
+        {
+            *_SHARED,
+            *("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"),
+            *("tasks/get", "tasks/result", "tasks/cancel", "tasks/list"),
+        }
     ),
-    Era.MODERN: frozenset({*_SHARED, "server/discover", "subscriptions/listen"}),
+    Era.MODERN: frozenset(
+        {*_SHARED, "server/discover", "subscriptions/listen", "tasks/get", "tasks/update", "tasks/cancel"}
+    ),
 }
 _NOTIFICATIONS = {
     Era.LEGACY: frozenset(
@@ -30,6 +37,7 @@ _NOTIFICATIONS = {
             "notifications/cancelled",
             "notifications/progress",
             "notifications/roots/list_changed",
+            "notifications/tasks/status",
         }
     ),
     # The modern era defines none over HTTP; servers acknowledge and drop these two (research/mcp.md §1.1).
@@ -65,11 +73,6 @@ def exists(method: str | None, kind: EnvelopeKind, era: Era) -> bool:
     return method in known[era]
 
 
-def is_task(method: str | None, params: Mapping[str, Any] | None) -> bool:
-    """Whether a request wants to run as a task: nobody could be held to own it (SEC-16)."""
-    return method == "tools/call" and params is not None and params.get("task") is not None
-
-
 def targets_of(method: str | None, params: Mapping[str, Any] | None) -> tuple[Target, ...]:
     """Return everything that a request names; empty if it names nothing. Raises `BadParamsError`."""
     given = params or {}
@@ -82,9 +85,12 @@ def targets_of(method: str | None, params: Mapping[str, Any] | None) -> tuple[Ta
     return ()
 
 
-def task_ids(method: str | None, params: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Return the tasks that a listener wants to follow. Raises `BadParamsError`."""
-    return _subscribed(params or {}, "taskIds") if method == "subscriptions/listen" else ()
+def check_tasks(method: str | None, params: Mapping[str, Any] | None) -> None:
+    """Raise `BadParamsError` where a request does not say which tasks it is for; whose they are is found out later."""
+    if method == "subscriptions/listen":
+        _subscribed(params or {}, "taskIds")
+    elif method in ABOUT_ONE and not isinstance((params or {}).get("taskId"), str):
+        raise BadParamsError("params.taskId must be a string")
 
 
 def _target(named: tuple[Kind, str], given: Mapping[str, Any]) -> Target:

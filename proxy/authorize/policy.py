@@ -13,7 +13,7 @@ from proxy.auth.identity import Anonymous, Authenticated, Identity
 from proxy.auth.metadata import url_of
 from proxy.authorize.agents import Agents, AgentView
 from proxy.authorize.decision import AuthzCode, Decision, Kind, shown
-from proxy.authorize.methods import BadParamsError, Target, exists, is_task, targets_of, task_ids
+from proxy.authorize.methods import BadParamsError, Target, check_tasks, exists, targets_of
 from proxy.authorize.refusals import to_refusal
 from proxy.authorize.rules import Rule, ServerRules
 from proxy.errors import Refusal
@@ -75,14 +75,11 @@ class Policy:
         method, params = envelope.method, envelope.params
         if not exists(method, envelope.kind, era):
             return _deny_method(caller, method or "")
-        if is_task(method, params):
-            return _deny_method(caller, "tools/call as a task")
         try:
-            targets, tasks = targets_of(method, params), task_ids(method, params)
+            targets = targets_of(method, params)
+            check_tasks(method, params)
         except BadParamsError as error:
             return _deny(caller, AuthzCode.PARAMS, str(error))
-        if tasks:
-            return _deny(caller, AuthzCode.UNKNOWN_TASK, "tasks are not offered here")
         return self._recall(caller, targets)
 
     def decide_thing(self, identity: Identity, kind: Kind, name: str) -> Decision:

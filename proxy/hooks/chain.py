@@ -20,6 +20,7 @@ from proxy.hooks.errors import HookError
 from registry.contracts.canonical import NotCanonicalError, digest
 from registry.contracts.differences import differences
 
+MOST_LEFT_BEHIND = 64
 _SHOWN_CHANGES = 20
 _REASON_CHARS = 500
 _log = logging.getLogger("postern.hooks")
@@ -111,7 +112,9 @@ async def _run(step: Step, event: HookEvent) -> tuple[Answer | HookError, Record
 
 
 async def _ask(step: Step, event: HookEvent) -> Answer | HookError:
-    """Return the hook's answer, or how it failed. One that ignores its cancellation is left behind."""
+    """Return the hook's answer, or how it failed. One that ignores its cancellation is left behind, but not many."""
+    if len(step.left_behind) >= MOST_LEFT_BEHIND:
+        return HookError(f"{len(step.left_behind)} calls of it have not ended after their time limit")
     asked = asyncio.ensure_future(step.run(event))
     try:
         done, _ = await asyncio.wait({asked}, timeout=step.timeout_s)

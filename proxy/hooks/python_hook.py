@@ -64,7 +64,11 @@ class _Threads:
         await self._free.acquire()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[object] = loop.create_future()
-        threading.Thread(target=self._run, args=(event, loop, done), name=f"hook {self._name}", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(event, loop, done), name=f"hook {self._name}", daemon=True).start()
+        except RuntimeError:  # the system has no thread left: this call fails, and its place is free again
+            self._free.release()
+            raise
         return await done
 
     def _run(self, event: HookEvent, loop: asyncio.AbstractEventLoop, done: "asyncio.Future[object]") -> None:

@@ -48,12 +48,18 @@ class Secrets:
             case str():
                 return mask_secrets(value)
             case dict():
-                members = cast("dict[str, object]", value)
-                return {key: MASK if self._is_named(key, each) else self._masked(each) for key, each in members.items()}
+                return dict(self._masked_members(cast("dict[str, object]", value)))
             case list():
                 return [self._masked(each) for each in cast("list[object]", value)]
             case _:
                 return value
+
+    def _masked_members(self, members: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+        """Mask names, too: a table of keys by name is as good as a list of them; two that are masked stay two."""
+        for number, (key, each) in enumerate(members.items()):
+            shown = mask_secrets(key)
+            name = key if shown == key else f"{shown} {number}"
+            yield name, MASK if self._is_named(key, each) else self._masked(each)
 
     def _is_named(self, key: str, value: object) -> bool:
         return self._names and isinstance(value, str) and names_secret(key)
@@ -66,8 +72,9 @@ class Secrets:
                     yield pointer or "/"
             case dict():
                 for key, each in cast("dict[str, object]", value).items():
-                    below = f"{pointer}/{key}"
-                    yield from (below,) if self._is_named(key, each) else self._places(each, below)
+                    shown = mask_secrets(key)
+                    below = f"{pointer}/{shown}"
+                    yield from (below,) if shown != key or self._is_named(key, each) else self._places(each, below)
             case list():
                 for index, each in enumerate(cast("list[object]", value)):
                     yield from self._places(each, f"{pointer}/{index}")

@@ -22,6 +22,8 @@ from proxy.hooks.api import Answer, HookEvent, Refuse, Replace, Rewrite
 from proxy.hooks.errors import HookConfigError, HookError
 
 _PREFIX = "whsec_"
+# A compressed answer could be a thousand times its bytes before anybody has counted them.
+_PLAIN = {"content-type": "application/json", "accept-encoding": "identity"}
 _REASON_CHARS = 500
 _SMALLEST_KEY = 16
 _MEMBERS = frozenset({"decision", "reason", "retry_after_s", "arguments", "result"})
@@ -71,10 +73,12 @@ class Webhook:
             raise HookError(f"its endpoint cannot be asked: {type(error).__name__}") from error
 
     async def _ask(self, body: bytes, message_id: str) -> Answer:
-        headers = {"content-type": "application/json", **signed(self._key, message_id, int(self._clock()), body)}
+        headers = {**_PLAIN, **signed(self._key, message_id, int(self._clock()), body)}
         async with self._client.get().stream("POST", self._url, content=body, headers=headers, timeout=None) as answer:
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise HookError("its answer is compressed, which nobody asked for")
             raw = bytearray()
-            async for chunk in answer.aiter_bytes():
+            async for chunk in answer.aiter_raw():
                 raw += chunk
                 if len(raw) > self._max_bytes:
                     raise HookError(f"its answer has more than {self._max_bytes} bytes")

@@ -39,12 +39,14 @@ def classify(
     envelope: Envelope | None,
     *,
     modern_versions: Sequence[str] = MODERN_VERSIONS,
+    spoken: Sequence[str] = (),
 ) -> Classification | WireFault:
     """Return the era of a request, header names in lower case; `envelope` is None for GET and DELETE.
 
     The header decides: absent or a handshake version is legacy, anything else modern. A body that claims a version
     which its header does not is refused, so that nobody is authorized in one era and served in the other. The order
-    of the modern checks is that of the reference server: `_meta`, header against body, version supported.
+    of the modern checks is that of the reference server: `_meta`, header against body, version supported. Who asks for
+    a version that nobody knows is told which are `spoken` by this server, where that is known, else which we let pass.
     """
     values = index_of(headers).get(VERSION_HEADER, ())
     rpc_id = envelope.id if envelope is not None else None
@@ -55,7 +57,8 @@ def classify(
         return _legacy(version, envelope)
     fault = _modern_fault(version, envelope)
     if fault is None and version not in modern_versions:
-        fault = _unsupported(version, modern_versions, rpc_id)
+        passing = [each for each in spoken if each in modern_versions or each in LEGACY_VERSIONS]
+        fault = _unsupported(version, passing or modern_versions, rpc_id)
     return fault or Classification(Era.MODERN, version)
 
 

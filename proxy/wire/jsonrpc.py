@@ -32,7 +32,8 @@ _ENVELOPE_KEYS = ("jsonrpc", "id", "method", "params", "result", "error")
 _PARAMS_KEYS = ("_meta", "name", "uri", "arguments", "ref", "cursor", "level", "task", "taskId", "notifications")
 _MRTR_KEYS = ("inputResponses", "requestState")
 _META_KEYS = tuple(
-    f"io.modelcontextprotocol/{key}" for key in ("protocolVersion", "clientCapabilities", "clientInfo", "logLevel")
+    f"io.modelcontextprotocol/{key}"
+    for key in ("protocolVersion", "clientCapabilities", "clientInfo", "logLevel", "related-task")
 )
 _NESTED_KEYS = {
     "_meta": (*_META_KEYS, "progressToken", "traceparent", "tracestate", "baggage"),

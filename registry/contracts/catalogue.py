@@ -159,8 +159,9 @@ async def _greet(transport: Transport) -> _Speaker:
     version = MODERN
     reply = await _discover(transport, version)
     if _error(reply).get("code") == _UNSUPPORTED_VERSION:
-        supported = _object(_error(reply).get("data")).get("supported")
-        known = [each for each in cast("list[object]", supported or []) if isinstance(each, str) and each >= MODERN]
+        said: object = _object(_error(reply).get("data")).get("supported")
+        supported = cast("list[object]", said) if isinstance(said, list) else []
+        known = [each for each in supported if isinstance(each, str) and each >= MODERN]
         if known:
             version = max(known)
             reply = await _discover(transport, version)

@@ -1,6 +1,7 @@
 """The road to a server for `postern lock`: httpx2, with the credentials that the proxy itself would present."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
@@ -13,7 +14,12 @@ from registry.secrets import SecretError, SecretReader
 
 BRIDGE_HEADER = "x-postern-bridge"
 _MAX_BYTES = 16_777_216
-_ACCEPT = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+_ACCEPT = {
+    "accept": "application/json, text/event-stream",
+    "accept-encoding": "identity",
+    "content-type": "application/json",
+}
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class HttpTransport:
@@ -49,35 +55,56 @@ class HttpTransport:
 
 
 async def _read(response: httpx2.Response, number: object) -> Mapping[str, Any] | None:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise CatalogueError("its answer is compressed, which nobody asked for")
     if response.headers.get("content-type", "").startswith("text/event-stream"):
-        async for data in _events(response.aiter_lines()):
+        async for data in _events(_lines(_bounded(response))):
             message = _message(data)
             if message is not None and message.get("id") == number and "method" not in message:
                 return message
         raise CatalogueError("the event stream ended without an answer")
-    raw = bytearray()
-    async for chunk in response.aiter_bytes():
-        raw += chunk
-        if len(raw) > _MAX_BYTES:
-            raise CatalogueError(f"its answer is larger than {_MAX_BYTES:,} bytes")
-    return _message(bytes(raw))
+    return _message(b"".join([chunk async for chunk in _bounded(response)]))
 
 
-async def _events(lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    data: list[str] = []
+async def _bounded(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """Yield what comes, up to the limit: whatever a stranger's server sends, no more of it is held."""
     size = 0
-    async for line in lines:
-        size += len(line)
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
         if size > _MAX_BYTES:
             raise CatalogueError(f"its answer is larger than {_MAX_BYTES:,} bytes")
-        if line.startswith("data:"):
-            data.append(line[5:].removeprefix(" "))
+        yield chunk
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Split at every line end of the format, each byte looked at once: a line may be as long as the limit."""
+    parts: list[bytes] = []
+    half_end = b""
+    async for chunk in chunks:
+        known = half_end + chunk
+        half_end = known[-1:] if known.endswith(b"\r") else b""
+        first, *rest = _LINE_END.split(known.removesuffix(b"\r"))
+        parts.append(first)
+        if rest:
+            yield b"".join(parts)
+            for line in rest[:-1]:
+                yield line
+            parts = [rest[-1]]
+    if half_end:
+        yield b"".join(parts)
+
+
+async def _events(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    data: list[bytes] = []
+    async for line in lines:
+        if line.startswith(b"data:"):
+            data.append(line[5:].removeprefix(b" "))
         elif not line and data:
-            yield "\n".join(data)
+            yield b"\n".join(data)
             data = []
 
 
-def _message(raw: str | bytes) -> Mapping[str, Any] | None:
+def _message(raw: bytes) -> Mapping[str, Any] | None:
     try:
         found = json.loads(raw)
     except (ValueError, RecursionError):

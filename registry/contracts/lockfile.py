@@ -16,7 +16,7 @@ A definition that YAML cannot hold faithfully stands as one line of JSON under `
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,20 +24,34 @@ from registry.contracts.canonical import NotCanonicalError
 from registry.contracts.definitions import KINDS, SINGULAR, Kind, Pin, instructions_digest, name_of
 from registry.contracts.lock_writer import is_readable, render
 from registry.contracts.locked import Lock, ServerLock
-from registry.problems import quoted, render_text
-from registry.source import Data, parse
+from registry.layout import dotted
+from registry.problems import Problem, quoted, render_text
+from registry.source import Data, Pointer, Source, parse
 
 SUFFIX = ".lock.yaml"
 HEADER = """\
 # What each server promised when somebody looked: made by `postern lock`, approved by review.
 # `postern lock --diff` shows how the servers differ from it, `postern lock --approve` takes over what they say now.
 """
+MAX_BYTES = 33_554_432
+_MAX_NODES = 4_000_000
 _VERSION = 1
+_MAX_PROBLEMS = 100
+_NOT_BY_HAND = "made by `postern lock`, not by hand: take it back from version control, or remove it and lock again"
 Section = dict[str, Any]
 
 
 class LockError(ValueError):
-    """The lock file cannot be used; the message names the place and the way out."""
+    """The lock file cannot be used; the message names the place and the way out, `problems` are the same as values."""
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> "LockError":
+        """Return the error that tells of these findings."""
+        return cls(render_text(problems).rstrip(), problems)
 
 
 def lock_path(registry: Path) -> Path:
@@ -48,20 +62,30 @@ def lock_path(registry: Path) -> Path:
 def read_lock(path: Path) -> Lock:
     """Return the lock, an empty one where there is no file; raise `LockError`."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return Lock()
     except OSError as error:
-        raise LockError(f"cannot read {path}: {error.strerror}") from error
-    source, problems = parse(content, str(path))
+        reason = f"cannot read {quoted(str(path))}: {error.strerror}"
+        raise LockError.of([Problem("LOCK-UNREADABLE", str(path), 1, 1, reason, "check its owner and mode")]) from error
+    return _parse_lock(content, str(path), MAX_BYTES)
+
+
+def _parse_lock(content: bytes, shown: str, max_bytes: int) -> Lock:
+    source, problems = parse(content, shown, max_bytes=max_bytes, max_nodes=_MAX_NODES)
     if problems or source.root is None:
-        raise LockError(render_text(problems).rstrip() or f"{path}: it is empty; run `postern lock`")
-    return _Reader(str(path)).lock(source.root.data)
+        raise LockError.of(problems)
+    return _Reader(source).lock(source.root.data)
 
 
-def write_lock(path: Path, lock: Lock) -> bool:
-    """Replace the file in one step; False where it says the same already. Raises `LockError`."""
+def write_lock(path: Path, lock: Lock, max_bytes: int = MAX_BYTES) -> bool:
+    """Replace the file in one step; False where it says the same already.
+
+    Raises `LockError`, also where what would be written could not be read again; then the file stays as it was.
+    """
     text = render_lock(lock)
+    _parse_lock(text.encode(), f"the new {path.name}", max_bytes)
     try:
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return False
@@ -105,62 +129,74 @@ def _text(text: str) -> Section:
 
 
 class _Reader:
-    """Reads the tree of a lock file; every digest is computed again."""
+    """Reads the tree of a lock file; every digest is computed again, and everything that is wrong is told at once."""
 
-    def __init__(self, file: str) -> None:
-        self._file = file
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._problems: list[Problem] = []
 
     def lock(self, data: Data) -> Lock:
-        root = self._mapping(data, "")
+        """Return the lock, or raise `LockError`."""
+        root = self._mapping(data, ())
         if root.get("version") != _VERSION:
-            raise self._error("version", f"must be {_VERSION}")
-        servers = self._mapping(root.get("servers"), "servers")
-        return Lock({name: self._server(name, self._mapping(each, name)) for name, each in servers.items()})
+            self._tell(("version",), f"must be {_VERSION}")
+        servers = self._mapping(root.get("servers"), ("servers",))
+        lock = Lock({name: self._server(name, each) for name, each in servers.items()})
+        if self._problems:
+            raise LockError.of(self._problems[:_MAX_PROBLEMS])
+        return lock
 
-    def _server(self, server: str, section: Section) -> ServerLock:
+    def _server(self, server: str, data: object) -> ServerLock:
+        place: Pointer = ("servers", server)
+        section = self._mapping(data, place)
         items: dict[Kind, Mapping[str, Pin]] = {}
         for kind in KINDS:
-            if kind not in section:
-                continue
-            pins = self._mapping(section[kind], f"{server}.{kind}")
-            items[kind] = {name: self._pin(server, kind, name, each) for name, each in pins.items()}
-        instructions = section.get("instructions")
-        text = None if instructions is None else self._instructions(server, instructions)
+            if kind in section:
+                pins = self._mapping(section[kind], (*place, kind))
+                items[kind] = {name: self._pin(kind, name, each, (*place, kind, name)) for name, each in pins.items()}
+        text = self._instructions(section["instructions"], place) if "instructions" in section else None
         return ServerLock(items, text, str(section.get("server", "")), str(section.get("protocol", "")))
 
-    def _pin(self, server: str, kind: Kind, name: str, data: object) -> Pin:
-        where = f"{server}.{kind}.{name}"
-        section = self._mapping(data, where)
-        pin = Pin(self._mapping(self._value(section, "definition", where), where))
+    def _pin(self, kind: Kind, name: str, data: object, place: Pointer) -> Pin:
+        section = self._mapping(data, place)
+        definition = _value(section, "definition")
+        pin = Pin(cast("Section", definition) if isinstance(definition, dict) else {})
         try:
             fits = pin.digest == section.get("digest")
         except NotCanonicalError:
             fits = False
         if not fits or name_of(kind, pin.definition) != name:
-            raise self._error(where, "does not fit its digest")
+            self._tell((*place, "digest"), "its definition does not fit its digest")
         return pin
 
-    def _instructions(self, server: str, data: object) -> str:
-        where = f"{server}.instructions"
-        section = self._mapping(data, where)
-        text = self._value(section, "text", where)
+    def _instructions(self, data: object, above: Pointer) -> str:
+        place: Pointer = (*above, "instructions")
+        section = self._mapping(data, place)
+        text = _value(section, "text")
         if not isinstance(text, str) or instructions_digest(text) != section.get("digest"):
-            raise self._error(where, "does not fit its digest")
+            self._tell((*place, "digest"), "its text does not fit its digest")
+            return ""
         return text
 
-    def _value(self, section: Section, member: str, where: str) -> object:
-        if "json" not in section:
-            return section.get(member)
-        try:
-            return json.loads(section["json"])
-        except (TypeError, ValueError) as error:
-            raise self._error(where, "its `json` cannot be read") from error
+    def _mapping(self, data: object, place: Pointer) -> Section:
+        if isinstance(data, dict):
+            return cast("Section", data)
+        self._tell(place, "must be a mapping")
+        return {}
 
-    def _mapping(self, data: object, where: str) -> Section:
-        if not isinstance(data, dict):
-            raise self._error(where, "must be a mapping")
-        return cast("Section", data)
+    def _tell(self, pointer: Pointer, what: str) -> None:
+        """Keep a finding; what follows from one at or above the same place is not told again."""
+        place = self._source.locate(pointer)
+        if all((known.line, known.col) != (place.line, place.col) for known in self._problems[-1:]):
+            named = f"{dotted(pointer)}: {what}" if pointer else what
+            self._problems.append(self._source.problem("LOCK-BROKEN", place.line, place.col, named, _NOT_BY_HAND))
 
-    def _error(self, where: str, what: str) -> LockError:
-        hint = "the file is made by `postern lock` and not edited by hand; run it again and review the difference"
-        return LockError(f"{self._file}: {quoted(where) if where else 'the file'} {what}; {hint}")
+
+def _value(section: Section, member: str) -> object:
+    """Return what stands there, as YAML or as JSON; None where it cannot be read, which fits no digest."""
+    if "json" not in section:
+        return section.get(member)
+    try:
+        return json.loads(section["json"])
+    except (TypeError, ValueError, RecursionError):
+        return None

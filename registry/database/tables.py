@@ -1,7 +1,7 @@
-"""The tables that servers declare, checked against PostgreSQL at boot (SPEC C4).
+"""The tables that servers declare, checked against PostgreSQL at boot and at each reload (SPEC C4).
 
-`strict` stops the boot, `warn` tells, `skip` is for tests. A missing table is created where the registry says how, with
-the rights of the database's user and nobody else's.
+`strict` stops the boot and refuses the reload, `warn` tells, `skip` is for tests. A missing table is created where the
+registry says how, with the rights of the database's user and nobody else's.
 """
 
 import logging
@@ -15,7 +15,7 @@ import asyncpg
 from registry.database import queries
 from registry.database.driver import Connection
 from registry.database.errors import DatabaseError, DatabaseUnavailable
-from registry.database.pool import connection
+from registry.database.pool import connection, is_connection_error
 from registry.models import Fleet, Server, Table
 
 CHECK_S: Final = 10.0
@@ -81,12 +81,12 @@ async def check_tables(fleet: Fleet, dsn: str, resolve: Resolve) -> TablesReport
 
 
 async def require_tables(fleet: Fleet, dsn: str, resolve: Resolve) -> TablesReport:
-    """Check, log the report, and raise `TablesError` with it where it stops the boot."""
+    """Check, log the report, and raise `TablesError` with it where it stops the boot, or refuses the reload."""
     report = await check_tables(fleet, dsn, resolve)
     for line in report.lines() if report.findings else ():
         _log.log(logging.WARNING if report.of("error") else logging.INFO, "%s", line)
     if report.halts:
-        raise TablesError("\n".join([*report.lines(), "mend the tables or the declaration; nothing starts"]))
+        raise TablesError("\n".join([*report.lines(), "mend the tables or the declaration"]))
     return report
 
 
@@ -103,14 +103,25 @@ async def _check(lent: Connection, server: Server, table: Table) -> Finding:
     try:
         found = await _find(lent, table.name)
         if found is None and table.create is not None:
-            await lent.execute(table.create, timeout=CHECK_S)
-            found, state = await _find(lent, table.name), "created"
+            found, state = await _create(lent, table.name, table.create)
         wrong = "it does not exist" if found is None else await _difference(lent, found, table.columns)
-    except (asyncpg.PostgresError, ValueError, TimeoutError) as error:
-        if isinstance(error, asyncpg.PostgresConnectionError):
+    except TimeoutError:
+        wrong = f"PostgreSQL did not answer within {CHECK_S:g} s"
+    except (asyncpg.PostgresError, ValueError) as error:
+        if is_connection_error(error):
             raise
         wrong = str(error) or type(error).__name__
     return Finding(server.name, table.name, table.mode, "error" if wrong else state, wrong or "")
+
+
+async def _create(lent: Connection, name: str, statement: str) -> tuple[int | None, State]:
+    """Make a missing table whole or not at all: of the workers and replicas that want to, one does, others find it."""
+    async with lent.transaction():
+        await lent.execute(_SQL["alone"], timeout=CHECK_S)
+        if (found := await _find(lent, name)) is not None:
+            return found, "validated"
+        await lent.execute(statement, timeout=CHECK_S)
+        return await _find(lent, name), "created"
 
 
 async def _find(lent: Connection, name: str) -> int | None:

@@ -12,3 +12,6 @@ select a.attname as name, a.atttypid as type, format_type(a.atttypid, a.atttypmo
 
 -- name: type
 select to_regtype($1)::oid as type
+
+-- name: alone
+select pg_advisory_xact_lock(hashtextextended('postern tables', 0))

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from registry.contracts.locked import Lock
 from registry.layout import Layout
 from registry.models import Fleet, Server, Variable
 from registry.secrets import Secret, SecretError, SecretStore, resolve, resolve_variable
@@ -21,7 +22,10 @@ class Which(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The fleet, where it is written down, and the machine that it is to run on. `now` is aware."""
+    """The fleet, where it is written down, and the machine that it is to run on. `now` is aware.
+
+    `lock` is what is pinned; None where nobody asks, or where the lock file has findings of its own.
+    """
 
     fleet: Fleet
     layout: Layout
@@ -32,6 +36,8 @@ class Context:
     store: SecretStore | None = None
     on_host: bool = True
     only: str | None = None
+    lock: Lock | None = None
+    lock_file: str = ""
     _resolved: dict[str, Secret | SecretError] = field(default_factory=dict[str, Secret | SecretError])
 
     @property

@@ -16,13 +16,20 @@ def _oauth_secrets(pointer: Pointer, oauth: OAuth) -> Iterator[tuple[Pointer, st
         yield (*pointer, "keys", index, "secret"), key.secret
 
 
+def _server_secrets(server: Server) -> Iterator[tuple[Pointer, str]]:
+    yield from _oauth_secrets(at(server, "oauth"), server.oauth)
+    for index, header in enumerate(server.headers):
+        yield at(server, "headers", index, "value"), header.value
+    for index, table in enumerate(server.tables):
+        if table.database is not None:
+            yield at(server, "tables", index, "database"), table.database
+
+
 def _secrets(context: Context, servers: Iterable[Server]) -> Iterator[tuple[Pointer, str]]:
     """Every value that must be a secret, but for variables."""
     fleet = context.fleet
     for server in servers:
-        yield from _oauth_secrets(at(server, "oauth"), server.oauth)
-        for index, header in enumerate(server.headers):
-            yield at(server, "headers", index, "value"), header.value
+        yield from _server_secrets(server)
     if fleet.proxy.admin:
         yield from _oauth_secrets(("proxy", "admin"), fleet.proxy.admin)
     for name, proxy in fleet.trusted_proxies.items():

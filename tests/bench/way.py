@@ -148,6 +148,9 @@ class _Available:
     def why_not(self, server: str) -> str | None:
         return None
 
+    def versions_of(self, server: str) -> tuple[str, ...]:
+        return ()
+
 
 class _NoStore:
     """Takes a batch and lets go of it, after one turn of the loop."""

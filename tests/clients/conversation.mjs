@@ -25,7 +25,8 @@ client.setNotificationHandler(types.ToolListChangedNotificationSchema, () => say
 
 const transport = new StreamableHTTPClientTransport(new URL(url), {
   requestInit: { headers: { authorization: `Bearer ${token}` } },
-  reconnectionOptions: { initialReconnectionDelay: 200, maxReconnectionDelay: 1000, reconnectionDelayGrowFactor: 1.5, maxRetries: 10 },
+  // The server's own `retry` (200 ms) replaces these delays: only the number of attempts makes the client patient.
+  reconnectionOptions: { initialReconnectionDelay: 200, maxReconnectionDelay: 1000, reconnectionDelayGrowFactor: 1.5, maxRetries: 200 },
 });
 await client.connect(transport);
 say({ connected: transport.sessionId });

@@ -9,8 +9,9 @@ from typing import Final, Literal, TypeAlias
 
 # scenario → the statuses of its checks, by check id and name, in the order of the suite
 Results: TypeAlias = Mapping[str, Mapping[str, tuple[str, ...]]]
-Verdict: TypeAlias = Literal["better", "worse"]
+Verdict: TypeAlias = Literal["better", "worse", "gone"]
 
+_UNTOLD: Final = frozenset({"SKIPPED", "MISSING"})
 _RANK: Final = {"FAILURE": 0, "WARNING": 1, "SKIPPED": 2, "MISSING": 2, "SUCCESS": 3}
 
 
@@ -25,6 +26,9 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
+        """A check that was not made any more is not better than one that failed."""
+        if self.other in _UNTOLD and self.direct != "SUCCESS":
+            return "gone"
         return "better" if _RANK[self.other] > _RANK[self.direct] else "worse"
 
 
@@ -72,3 +76,9 @@ def _pairs(
 
 def _at(statuses: tuple[str, ...], position: int) -> str:
     return statuses[position] if position < len(statuses) else "MISSING"
+
+
+def unfinished(direct: Results, other: Results) -> list[str]:
+    """The scenarios that said something on one side only: a run that broke off would else pass for one that is equal."""
+    before, after = ({name for name, checks in side.items() if checks} for side in (direct, other))
+    return sorted(before ^ after)

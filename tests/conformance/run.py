@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from tests.conformance import suite
 from tests.conformance.parts import PARTS, Part, UpstreamName
-from tests.conformance.results import Difference, Results, compare, count
+from tests.conformance.results import Difference, Results, compare, count, unfinished
 from tests.conformance.stage import OUTPUT, Target, database, direct, through_postern
 
 CLIENT: Final = "client"
@@ -42,16 +42,20 @@ def run_all(target: Target, suites: Sequence[str]) -> BySuite:
 
 
 def run_clients(dsn: str) -> tuple[Results, Results]:
-    """Every client-mode scenario, direct and through Postern."""
-    sides: list[Results] = []
-    for name, module in (("direct", "tests.conformance.client"), ("postern", "tests.conformance.via_postern")):
-        found: dict[str, Mapping[str, tuple[str, ...]]] = {}
-        for scenario, version in CLIENT_SCENARIOS:
-            output = OUTPUT / CLIENT / name / f"{scenario}-{version}"
-            results = suite.run_client(scenario, version, module, {"CONFORMANCE_DSN": dsn}, output)
-            found |= {f"{played} ({version})": checks for played, checks in results.items()}
-        sides.append(found)
-    return sides[0], sides[1]
+    """Every client-mode scenario, direct and through Postern, the two side by side."""
+    with ThreadPoolExecutor(2) as threads:
+        direct = threads.submit(_run_client, "direct", "tests.conformance.client", dsn)
+        behind = threads.submit(_run_client, "postern", "tests.conformance.via_postern", dsn)
+        return direct.result(), behind.result()
+
+
+def _run_client(name: str, module: str, dsn: str) -> Results:
+    found: dict[str, Mapping[str, tuple[str, ...]]] = {}
+    for scenario, version in CLIENT_SCENARIOS:
+        output = OUTPUT / CLIENT / name / f"{scenario}-{version}"
+        results = suite.run_client(scenario, version, module, {"CONFORMANCE_DSN": dsn}, output)
+        found |= {f"{played} ({version})": checks for played, checks in results.items()}
+    return found
 
 
 class Report:
@@ -71,6 +75,8 @@ class Report:
         for difference in differences:
             _print_difference(difference, part.name)
         complaints = part.complaints(name, differences)
+        complaints += part.shortfall(name, direct)
+        complaints += [f"{scenario} was played on one side only" for scenario in unfinished(direct, other)]
         if not direct or not other:
             complaints.append(f"no result: see {OUTPUT}/*/{name}/suite.log")
         for complaint in complaints:

@@ -34,5 +34,11 @@ def test_a_defect_that_is_not_mended_is_told():
     assert REFERENCE.complaints("2026-07-28", []) == []
 
 
+def test_an_upstream_that_fails_by_itself_proves_nothing():
+    broken = {"ping": {"a": ("FAILURE",)}}
+    assert Part("http").shortfall("2025-11-25", broken) == ["fixture passes 0 checks directly, and should pass 84"]
+    assert Part("http").shortfall("2025-11-25", {"all": {"a": ("SUCCESS",) * 84}}) == []
+
+
 def test_every_part_has_a_name_of_its_own():
     assert len({part.name for part in PARTS}) == len(PARTS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.results import Difference, Results, compare, count, read_results
+from tests.conformance.results import Difference, Results, compare, count, read_results, unfinished
 
 
 def write(directory: Path, scenario: str, *checks: tuple[str, str]) -> None:
@@ -38,6 +38,8 @@ def test_equal_runs_do_not_differ():
         ("SUCCESS", "WARNING", "worse"),
         ("SUCCESS", "SKIPPED", "worse"),
         ("FAILURE", "WARNING", "better"),
+        ("FAILURE", "SKIPPED", "gone"),
+        ("WARNING", "SKIPPED", "gone"),
     ],
 )
 def test_a_change_is_better_or_worse(before: str, after: str, verdict: str):
@@ -50,3 +52,11 @@ def test_a_check_that_is_missing_on_one_side_is_a_difference():
     assert lost == [Difference("s", "a", "SUCCESS", "MISSING"), Difference("t", "b", "SUCCESS", "MISSING")]
     assert {each.verdict for each in lost} == {"worse"}
     assert {each.verdict for each in compare({}, direct)} == {"better"}
+    assert {each.verdict for each in compare({"s": {"a": ("FAILURE",)}}, {})} == {"gone"}
+
+
+def test_a_scenario_that_was_played_on_one_side_only_is_named():
+    """Where all checks of a scenario fail directly, one that was never played would pass for as good."""
+    direct: Results = {"s": {"a": ("FAILURE",)}, "t": {"b": ("SUCCESS",)}, "u": {}}
+    assert unfinished(direct, {"t": {"b": ("FAILURE",)}}) == ["s"]
+    assert unfinished(direct, direct) == []

@@ -9,7 +9,7 @@ from tests.unit.registry.cases import CASES, RAW_CASES
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/problems.md").read_text(encoding="utf-8")
 _CODE = re.compile(r'"([A-Z]+(?:-[A-Z]+)+)"')
-_SOURCES = [*(ROOT / "registry").glob("*.py"), *(ROOT / "registry/rules").glob("*.py")]
+_SOURCES = [path for folder in ("", "rules", "contracts") for path in (ROOT / "registry" / folder).glob("*.py")]
 _NOT_CODES = {"UTF-8"}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CODE = re.compile(
-    r'"((?:wire|auth|authz|session|route|limit|audit|upstream|proxy|client|stream|cors|contract|hook)\.[a-z_]+)"'
+    r'"((?:wire|auth|authz|session|task|route|limit|audit|upstream|proxy|client|stream|cors|contract|hook)\.[a-z_]+)"'
 )
 PAGES = ("refusals.md", "identity.md", "contracts.md", "hooks.md")
 NOT_CODES = {"proxy.audit", "proxy.auth", "proxy.defaults", "proxy.sessions"}

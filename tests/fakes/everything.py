@@ -25,11 +25,12 @@ from tests.fakes.everything_dialogue import (
     add_stateful_tools,
     add_stateless_probes,
 )
+from tests.fakes.everything_tasks import Tasks
 from tests.fakes.serving import run
 
 
 def build_server() -> MCPServer:
-    server = MCPServer("everything", version="1.0.0", tools=[schema_tool()])
+    server = MCPServer("everything", version="1.0.0", tools=[schema_tool()], extensions=[Tasks()])
     for add in (
         add_tools,
         add_timed_tools,

@@ -1,7 +1,8 @@
 """A server with sessions, streams and an event store inside the test process, whose fate and manners the test decides.
 
 Tools (by name, on the handshake era): `echo` answers at once; `poll` primes its stream and closes it, the answer waits
-for a GET with Last-Event-ID; `slow` primes, takes its time (`release` ends it), and answers whoever holds the stream;
+for a GET with Last-Event-ID; `slow` primes, takes its time (`release` ends it), and answers whoever holds the stream, as
+`secret` does;
 `ask` asks the client by sampling first; `list` is tools/list over a resumable stream. Its event ids are the same in
 every session, as in careless event stores.
 """
@@ -59,6 +60,7 @@ class Stateful:
         self.release = threading.Event()
         self.connections: list[socket.socket] = []
         self.changed = threading.Condition(threading.RLock())
+        self.is_down = False
         self._count = 0
         self._port = 0
         self._server: _Server | None = None
@@ -77,6 +79,7 @@ class Stateful:
 
     def start(self) -> None:
         """Listen."""
+        self.is_down = False
         self._server = _Server(("127.0.0.1", self._port), _handler(self))
         self._port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -84,6 +87,7 @@ class Stateful:
 
     def stop(self) -> None:
         """Die: every session, stream and connection is gone."""
+        self.is_down = True
         self.forget()
         self.release.set()
         if self._server is not None:
@@ -309,7 +313,7 @@ def _handler(server: Stateful) -> type[BaseHTTPRequestHandler]:
             server.append(line, b": alive\n\n")
             while not server.release.wait(0.02) and not line.is_over:
                 self._drop_if_left(line)
-            if tool == "slow":
+            if tool in {"slow", "secret"}:
                 server.append(line, event(answer, f"{line.name}:1"))
                 line.is_over = True
                 if self.connection in line.wires:
@@ -325,8 +329,8 @@ def _handler(server: Stateful) -> type[BaseHTTPRequestHandler]:
             question = {"jsonrpc": "2.0", "id": f"q-{line.name}", "method": "sampling/createMessage", "params": {}}
             self.connection.sendall(_chunk(event(question)))
             with server.changed:
-                server.changed.wait_for(lambda: any(a["id"] == question["id"] for a in server.answers), timeout=20)
-                said = next((a for a in server.answers if a["id"] == question["id"]), None)
+                server.changed.wait_for(lambda: server.is_down or _answer_in(server, question["id"]), timeout=20)
+                said = _answer_in(server, question["id"])
             answer["result"]["content"][0]["text"] = json.dumps(said)
             self.connection.sendall(_chunk(event(answer)))
             self._end()
@@ -373,6 +377,10 @@ def _handler(server: Stateful) -> type[BaseHTTPRequestHandler]:
                 self._json(200, None)
 
     return Handler
+
+
+def _answer_in(server: Stateful, rpc_id: object) -> Json | None:
+    return next((answer for answer in server.answers if answer["id"] == rpc_id), None)
 
 
 def _chunk(data: bytes) -> bytes:

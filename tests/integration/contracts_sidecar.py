@@ -9,7 +9,10 @@ from typing import Any
 
 import asyncpg
 
-from tests.fakes.rug_pull import RugPull
+from registry.contracts.definitions import Kind, Pin
+from registry.contracts.locked import Lock, ServerLock
+from registry.contracts.lockfile import read_lock, write_lock
+from tests.fakes.rug_pull import TOOLS, RugPull
 from tests.fixtures_postgres import run_apart
 from tests.sidecar import META, MODERN, Answer, Sidecar, wait_for
 
@@ -51,10 +54,10 @@ class Guarded(Sidecar):
         query = f"select {columns} from contract_drift where instance = '{self._instance}' order by kind, name"
         return run_apart(_fetch(self.dsn, query))
 
-    def fails_to_start(self) -> str:
-        """Start the proxy, which ends with exit code 3; return what it says."""
+    def fails_to_start(self, exit_code: int = 3) -> str:
+        """Start the proxy, which ends with this exit code; return what it says."""
         process = self.start("proxy", [sys.executable, "-m", "registry.cli", "proxy"])
-        assert process.wait(timeout=60) == 3, self.log("proxy")
+        assert process.wait(timeout=60) == exit_code, self.log("proxy")
         del self.processes["proxy"]
         return self.log("proxy")
 
@@ -108,3 +111,11 @@ def guarded(
         yield sidecar
     finally:
         sidecar.stop()
+
+
+def pin_schema(path: Path, schema: dict[str, Any]) -> None:
+    """Pin another input schema for `read_note`, as if the server had had it when it was locked."""
+    notes = read_lock(path).servers["notes"]
+    tool = Pin({**TOOLS[0], "inputSchema": schema})
+    items: dict[Kind, Any] = {**notes.items, "tools": {**notes.of("tools"), "read_note": tool}}
+    write_lock(path, Lock({"notes": ServerLock(items, notes.instructions)}))

@@ -75,11 +75,15 @@ def test_server_that_is_gone_is_told_and_dropped_with_approval(fleet, rug) -> No
 
 
 def test_server_that_does_not_run_cannot_be_locked(fleet) -> None:
+    """An external one nobody here can start, so that the advice for internal ones is left out."""
     fleet.servers["notes"]["endpoint"] = "http://127.0.0.1:9/mcp"
     fleet.write_registry()
     done = fleet.lock()
     assert done.returncode == 3
-    assert "postern up" in done.stdout
+    assert "notes: not asked: nothing accepts connections at http://127.0.0.1:9/mcp" in done.stdout
+    assert "postern up" not in done.stdout
+    assert "wrote" not in done.stdout
+    assert not fleet.file.with_name("postern.lock.yaml").exists()
 
 
 @pytest.mark.parametrize("arguments", [("--diff", "--approve"), ("nobody",), ("--what",)])

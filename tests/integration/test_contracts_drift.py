@@ -1,16 +1,22 @@
 """A rug pull, staged with a real server: refused in strict mode, reported in warn mode (SPEC C1)."""
 
+import asyncio
+import contextlib
 import json
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import pytest
 import yaml
 
+from supervisor_plugin.ledger import Ledger, LedgerAwayError
 from tests.fakes.rug_pull import RugPull
+from tests.fixtures_postgres import run_apart
 from tests.integration.contracts_sidecar import Guarded, guarded
 from tests.sidecar import META, MODERN, free_port, http, listens, wait_for
 
@@ -83,10 +89,28 @@ def test_strict_lets_all_pass_again_when_the_server_is_as_pinned(honest, rug) ->
 
 
 def test_removed_tool_is_reported(honest, rug) -> None:
+    """In the row and the table, as a metric, and to the listener that shows it in `fleet status`."""
     rug.become("removed")
     assert honest.tools() == PINNED - {"delete_note"}
     honest.drifted("delete_note")
     assert honest.use("delete_note", id=1).status == 403
+    assert 'postern_contract_drift{server="notes"} 1\n' in http("GET", f"{honest.url}/metrics").body.decode()
+    known = run_apart(_as_the_listener_sees_it(honest.dsn.replace("postern_proxy", "postern_owner")))
+    assert known == {"notes": "withheld: tool delete_note is gone"}
+
+
+async def _as_the_listener_sees_it(dsn: str) -> dict[str, str]:
+    ledger = Ledger(lambda: dsn, "here", "fleet-1", "boot-1")
+    running = asyncio.create_task(ledger.run())
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(LedgerAwayError):
+                    return await ledger.drift()
+                await asyncio.sleep(0.02)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 def test_strict_withholds_a_changed_prompt(honest, rug) -> None:
@@ -128,9 +152,7 @@ def test_list_changed_is_a_reason_to_look(honest, rug) -> None:
 
 def _open_stream(sidecar: Guarded, token: str, session: str):
     """Open the session's GET stream and read it in the background; the returned function ends that."""
-    import http.client
-
-    connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", sidecar.port, timeout=30)
     headers = {
         "accept": "text/event-stream",
         "authorization": f"Bearer {token}",
@@ -145,15 +167,17 @@ def _open_stream(sidecar: Guarded, token: str, session: str):
         try:
             while response.read1(65_536):
                 pass
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, HTTPException):
             return
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
 
     def end() -> None:
+        """Wake the reader, which holds the response's lock until something comes, and close."""
         if connection.sock is not None:
-            connection.sock.close()
+            connection.sock.shutdown(socket.SHUT_RDWR)
+        reader.join()
         response.close()
         connection.close()
 
@@ -181,19 +205,6 @@ def test_strict_refuses_a_server_that_cannot_be_looked_at(tmp_path, database) ->
         with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, **args) as sidecar:
             answer = sidecar.use("table")
             assert (answer.status, answer.json()["error"]["data"]["code"]) == (503, "contract.unverified")
-
-
-def test_strict_without_a_lock_withholds_everything(tmp_path, database, rug) -> None:
-    args: dict[str, Any] = {"contract": {"drift": "strict"}, "lock": False}
-    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, **args) as sidecar:
-        assert sidecar.tools() == set()
-        answer = sidecar.use("table")
-        assert (answer.status, answer.json()["error"]["data"]["code"]) == (403, "contract.unlocked")
-        assert "postern lock notes" in answer.json()["error"]["message"]
-        wait_for(lambda: [each["kind"] for each in sidecar.drift()] == ["lock"], "the missing lock is visible")
-        assert sidecar.lock().returncode == 0
-        sidecar.processes["proxy"].send_signal(signal.SIGHUP)
-        wait_for(lambda: sidecar.tools() == PINNED, "the new lock counts after a reload")
 
 
 @pytest.fixture(scope="module")
@@ -256,20 +267,6 @@ def test_skip_says_nothing(tmp_path, database, rug) -> None:
         rug.become("added")
         assert "upload" in sidecar.tools()
         assert sidecar.drift() == []
-
-
-def test_lock_that_was_edited_by_hand_stops_the_start(tmp_path, database, rug) -> None:
-    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, start=False) as sidecar:
-        lock = sidecar.file.with_name("postern.lock.yaml")
-        lock.write_text(lock.read_text().replace("Delete one note for good", "Delete all notes"))
-        assert "notes.tools.delete_note" in (said := sidecar.fails_to_start())
-        assert "does not fit its digest" in said
-
-
-def test_contract_digest_in_the_registry_is_the_locks(tmp_path, database, rug) -> None:
-    pinned = {"read_note": {"contract": "sha256:" + "0" * 64}, "*": {}}
-    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, tools=pinned, start=False) as sidecar:
-        assert "postern lock --diff notes" in sidecar.fails_to_start()
 
 
 def test_legacy_and_modern_clients_see_the_same_contracts(warn, rug) -> None:

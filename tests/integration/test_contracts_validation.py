@@ -1,14 +1,14 @@
 """Arguments and results are what was promised, or they do not pass (SPEC C2, C3)."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.fakes.rug_pull import TOOLS, RugPull
-from tests.integration.contracts_sidecar import Guarded, guarded
+from registry.contracts.lockfile import lock_path
+from tests.fakes.rug_pull import RugPull
+from tests.integration.contracts_sidecar import Guarded, guarded, pin_schema
 
 READ_DIGEST_PREFIX = "sha256:"
 ARTIFACTS = {"table": {"artifact": "table"}, "delete_note": {"artifact": "text"}, "*": {}}
@@ -146,23 +146,16 @@ def test_schema_in_the_registry_binds_a_server_that_declares_none(tmp_path, data
         assert "/structuredContent/columns" in result["content"][0]["text"]
 
 
-def test_pinned_schema_that_cannot_be_used_refuses_its_tool_only(tmp_path, database, rug) -> None:
-    """A schema that points into the network is never fetched: the tool is refused, others go on."""
+def test_pinned_schema_that_cannot_be_used_passes_unchecked_where_that_is_wanted(tmp_path, database, rug) -> None:
+    """A schema that points into the network is never fetched: `strict` stops at the gate, `warn` passes and tells."""
     rug.become("honest")
-
-    def poison(sidecar: Guarded) -> None:
-        from registry.contracts.definitions import Kind, Pin
-        from registry.contracts.locked import Lock, ServerLock
-        from registry.contracts.lockfile import lock_path, read_lock, write_lock
-
-        path = lock_path(sidecar.file)
-        notes = read_lock(path).servers["notes"]
-        tool = {**TOOLS[0], "inputSchema": {"type": "object", "$ref": "http://127.0.0.1:9/x.json"}}
-        items: dict[Kind, Any] = {**notes.items, "tools": {**notes.of("tools"), "read_note": Pin(tool)}}
-        write_lock(path, Lock({"notes": ServerLock(items, notes.instructions)}))
-
-    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, before=poison) as sidecar:
-        answer = sidecar.use("read_note", id=1)
-        assert answer.json()["error"]["data"]["code"] == "contract.input"
-        assert "cannot be used" in json.dumps(answer.json())
+    remote = {"type": "object", "$ref": "http://127.0.0.1:9/x.json"}
+    args: dict[str, Any] = {
+        "contract": {"input": "warn"},
+        "before": lambda sidecar: pin_schema(lock_path(sidecar.file), remote),
+    }
+    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, **args) as sidecar:
+        assert sidecar.use("read_note", id=1).status == 200
+        assert "only references into the schema itself" in sidecar.rows("method = 'tools/call'")[-1]["error"]
         assert sidecar.use("delete_note", id=1).status == 200
+        assert sidecar.rows("method = 'tools/call'")[-1]["error"] is None

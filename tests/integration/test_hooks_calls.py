@@ -10,6 +10,7 @@ import pytest
 from registry.contracts.canonical import digest
 from tests.fakes.rug_pull import SECRET, RugPull
 from tests.integration.contracts_sidecar import Guarded, guarded
+from tests.sidecar import META
 
 FAKES = "tests.fakes.hooks"
 
@@ -69,9 +70,9 @@ def test_rewritten_arguments_reach_the_server_and_the_row_tells(hooked, rug) -> 
     assert changed["hook"] == "double"
     assert (changed["before"], changed["after"]) == (digest({"id": 4}), digest({"id": 8}))
     assert changed["changed"] == ["/id"]
-    sent = {"name": "delete_note", "arguments": {"id": 4}}
-    assert hashlib.sha256(json.dumps(sent).encode()).digest() != row["input_sha256"]
-    assert len(row["input_sha256"]) == 32
+    params = {"name": "delete_note", "arguments": {"id": 4}, "_meta": META}
+    sent = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+    assert (row["input_bytes"], row["input_sha256"]) == (len(sent), hashlib.sha256(sent).digest())
 
 
 def test_credential_in_arguments_is_refused_before_the_server(hooked, rug) -> None:
@@ -212,16 +213,15 @@ def test_failure_hooks_hear_of_a_withheld_result(broken, rug) -> None:
     rug.become("honest")
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"name": "x", "event": "PreToolUse", "python": "tests.fakes.hooks:missing"},
-        {"name": "x", "event": "PreToolUse", "url": "https://example.com/hook"},
-        {"name": "x", "event": "PreToolUse", "url": "https://example.com/hook", "secret": "literal-short"},
-    ],
-)
-def test_hook_that_cannot_be_set_up_stops_the_start(tmp_path, database, rug, bad) -> None:
-    with guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, hooks=[bad], start=False) as sidecar:
-        said = sidecar.fails_to_start()
-        assert "hook x" in said
+def test_hook_that_cannot_be_set_up_stops_the_start(tmp_path, database, rug) -> None:
+    """The gate finds what it can without running the hook; what only an import tells ends the start with words."""
+    missing = {"name": "x", "event": "PreToolUse", "python": "tests.fakes.hooks:missing"}
+    webhook = {"name": "y", "event": "PreToolUse", "url": "https://example.com/hook"}
+    dsn = database.dsn("postern_proxy")
+    with guarded(tmp_path / "s", dsn, rug, hooks=[missing], lock=False, start=False) as sidecar:
+        assert "hook x: tests.fakes.hooks:missing cannot be loaded" in sidecar.fails_to_start()
+        sidecar.registry["hooks"] = [webhook, {**webhook, "name": "z", "secret": "literal-short"}]
+        sidecar.write_registry()
+        said = sidecar.fails_to_start(1)
+        assert said.count("HOOK-SECRET") == 2
         assert "literal-short" not in said

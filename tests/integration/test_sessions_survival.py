@@ -132,6 +132,16 @@ def test_what_the_client_asked_for_is_asked_for_again(scene, upstream) -> None:
     assert [m["params"] for m in upstream.requests("logging/setLevel")] == [{"level": "debug"}] * 2
 
 
+def test_what_the_lost_session_had_asked_is_not_answered_in_the_new_one(scene, upstream) -> None:
+    """A restarted server may use the id for another question: an answer to the old one must not be taken for its."""
+    client = scene.client("one")
+    question = client.call("ask").wait_for_messages()[0]
+    upstream.restart()
+    assert says(client.call("echo")) == "{}"
+    late = client.send({"jsonrpc": "2.0", "id": question["id"], "result": {}})
+    assert (late.status, document(late)["error"]["data"]["code"]) == (400, "session.unasked")
+
+
 def test_clients_that_race_into_a_lost_session_initialize_once(scene, upstream) -> None:
     replica = scene.start_replica()
     client = scene.client("one")

@@ -1,14 +1,18 @@
 """Declared tables are there as declared, or the boot stops (SPEC C4). Real PostgreSQL."""
 
+import asyncio
+import signal
 from typing import Any
 
 import pytest
 
+from registry.database.pool import connection
 from registry.database.tables import TablesError, TablesReport, check_tables, require_tables
 from registry.models import Fleet, Server, Table
 from tests.fakes.rug_pull import RugPull
-from tests.fixtures_postgres import execute
-from tests.integration.contracts_sidecar import guarded
+from tests.fixtures_postgres import execute, run_apart
+from tests.integration.contracts_sidecar import Guarded, guarded
+from tests.sidecar import http, wait_for
 
 COLUMNS = {"id": "uuid not null", "body": "text", "tags": "text[]", "price": "numeric(8, 2)", "at": "timestamptz"}
 MAKE = "create table notes (id uuid primary key, body text, tags text[], price numeric(8,2), at timestamptz, extra int)"
@@ -84,6 +88,22 @@ async def test_creation_that_does_not_make_the_table_is_an_error(database, creat
     assert report.findings[0].reason
 
 
+async def test_two_workers_that_make_the_same_table_make_it_once(database) -> None:
+    """Both find it missing; one makes it, the other finds it made: nobody halts, and nothing is done twice."""
+    table = {"name": "notes", "create": "create table notes (id int); insert into notes values (1)"}
+    reports = await asyncio.gather(*(check(database, table) for _ in range(4)))
+    states = sorted(finding.state for report in reports for finding in report.findings)
+    assert states == ["created", "validated", "validated", "validated"]
+    async with connection(database.dsn()) as lent:
+        assert await lent.fetchval("select count(*) from notes") == 1
+
+
+async def test_creation_that_fails_leaves_nothing_behind(database) -> None:
+    table = {"name": "notes", "create": "create table notes (id int); insert into notes values ('x')"}
+    assert (await check(database, table)).halts
+    assert "it does not exist" in (await check(database, {"name": "notes"})).findings[0].reason
+
+
 async def test_role_without_the_right_to_create_is_told(database) -> None:
     table = {"name": "notes", "create": "create table notes (id int)"}
     report = await check_tables(fleet(table), database.dsn("postern_operator"), no_reference)
@@ -114,17 +134,39 @@ async def test_database_that_is_away_is_an_error_of_each_of_its_tables() -> None
     assert "hunter2" not in str(report)
 
 
-def test_proxy_does_not_start_without_a_strict_table(tmp_path, database) -> None:
-    """Exit code 3 and the report; with the table it starts, and in warn mode it starts without it."""
+def test_proxy_neither_starts_nor_reloads_without_a_strict_table(tmp_path, database) -> None:
+    """Exit code 3 and the report; in warn mode it starts without it; a reload that wants it leaves the old fleet."""
     with (
         RugPull() as rug,
         guarded(tmp_path / "s", database.dsn("postern_proxy"), rug, lock=False, start=False) as sidecar,
     ):
-        sidecar.servers["notes"]["tables"] = [{"name": "notes", "columns": {"id": "uuid"}}]
+        section = sidecar.servers["notes"]
+        section["tables"] = [{"name": "notes", "columns": {"id": "uuid"}}]
         sidecar.write_registry()
         said = sidecar.fails_to_start()
         assert "notes: table notes (strict): it does not exist" in said
-        sidecar.servers["notes"]["tables"][0]["mode"] = "warn"
+        section["tables"][0]["mode"] = "warn"
         sidecar.write_registry()
         sidecar.start_proxy()
         assert "table notes (warn): it does not exist" in sidecar.log("proxy")
+
+        section["tables"][0]["mode"] = "strict"
+        section["tools"] = {"table": {}}
+        sidecar.write_registry()
+        _hang_up(sidecar)
+        wait_for(lambda: "refused" in _registry(sidecar), "the refusal is visible")
+        assert "the registry was not reloaded" in (log := sidecar.log("proxy"))
+        assert log.count("table notes (strict): it does not exist") > 1
+        assert "delete_note" in sidecar.tools()
+        run_apart(execute(database.dsn(), "create table notes (id uuid)"))
+        _hang_up(sidecar)
+        wait_for(lambda: _registry(sidecar) == "current", "with the table it applies")
+        assert sidecar.tools() == {"table"}
+
+
+def _hang_up(sidecar: Guarded) -> None:
+    sidecar.processes["proxy"].send_signal(signal.SIGHUP)
+
+
+def _registry(sidecar: Guarded) -> str:
+    return http("GET", f"{sidecar.url}/readyz").json()["registry"]

@@ -99,25 +99,29 @@ def test_sec15_an_expired_token_does_not_reopen_a_session(guarded) -> None:
     guarded.assert_refused(lambda: guarded.sidecar.post("a", PING, token, mcp_session_id=session), 401, "auth.expired")
 
 
-@pytest.mark.parametrize("method", ["tasks/get", "tasks/cancel", "tasks/result", "tasks/list", "tasks/update"])
-def test_sec16_task_handles_are_refused_in_both_eras(guarded, method) -> None:
-    """Nobody could be held to own a task behind a shared server, so there are none."""
+TASKS = {**META, "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}}}
+
+
+@pytest.mark.parametrize("method", ["tasks/get", "tasks/cancel", "tasks/result", "tasks/update"])
+def test_sec16_a_task_handle_that_nobody_was_given_reaches_no_server(guarded, method) -> None:
+    """In either era; tests/integration/test_tasks.py has the handles of others."""
     token = guarded.sidecar.token("a")
     before = len(guarded.recorder.seen)
     legacy = guarded.sidecar.post("a", {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"taskId": "t"}}, token)
-    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"taskId": "t", "_meta": META}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"taskId": "t", "_meta": TASKS}}
     mirrored = {"mcp_protocol_version": MODERN, "mcp_method": method}
-    if method in {"tasks/get", "tasks/cancel", "tasks/update"}:
+    if method != "tasks/result":
         mirrored["mcp_name"] = "t"
     modern = guarded.sidecar.post("a", message, token, **mirrored)
     assert len(guarded.recorder.seen) == before
-    for answer in (legacy, modern):
+    for answer, foreign in ((legacy, "tasks/update"), (modern, "tasks/result")):
         assert "error" in answer.json()
-        assert guarded.row(answer.headers["x-postern-execution-id"])["decision"] == "authz.method"
+        expected = "authz.method" if method == foreign else "authz.unknown_task"
+        assert guarded.row(answer.headers["x-postern-execution-id"])["decision"] == expected
 
 
-def test_sec16_a_subscription_to_a_task_is_refused(guarded) -> None:
-    params = {"notifications": {"taskIds": ["t"]}, "_meta": META}
+def test_sec16_a_subscription_to_a_task_that_nobody_was_given_is_refused(guarded) -> None:
+    params = {"notifications": {"taskIds": ["t"]}, "_meta": TASKS}
     message = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params}
     mirrored = {"mcp_protocol_version": MODERN, "mcp_method": "subscriptions/listen"}
     before = len(guarded.recorder.seen)

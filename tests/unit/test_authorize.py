@@ -145,9 +145,9 @@ DENIED: list[tuple[str, list[str], str, Any, list[str]]] = [
     ("authz.params", [USE, "admin"], "completion/complete", {"ref": {"type": ["x"]}}, []),
     ("authz.method", [USE, "admin"], "tools/delete", None, []),
     ("authz.method", [USE, "admin"], "Tools/call", {"name": "read"}, []),
-    ("authz.method", [USE, "admin"], "tasks/list", None, []),
-    ("authz.method", [USE, "admin"], "tasks/get", {"taskId": "1"}, []),
-    ("authz.method", [USE, "admin"], "tools/call", {"name": "open", "task": {"ttl": 1}}, []),
+    ("authz.method", [USE, "admin"], "tasks/delete", {"taskId": "1"}, []),
+    ("authz.params", [USE, "admin"], "tasks/get", {"taskId": 1}, []),
+    ("authz.params", [USE, "admin"], "tasks/cancel", None, []),
     ("authz.method", [USE, "admin"], "sampling/createMessage", {}, []),
 ]
 
@@ -179,13 +179,16 @@ def assert_honest(decision: Decision, refusal: Refusal) -> None:
         ("resources/subscribe", Era.MODERN),
         ("server/discover", Era.LEGACY),
         ("subscriptions/listen", Era.LEGACY),
+        ("tasks/update", Era.LEGACY),
+        ("tasks/result", Era.MODERN),
+        ("tasks/list", Era.MODERN),
     ],
 )
 def test_a_method_of_the_other_era_is_not_there(method: str, era: Era):
-    found = decide(who(USE, "admin"), method, {"uri": "notes://public/a", "notifications": {}}, era)
-    assert found.code is AuthzCode.METHOD
+    params = {"uri": "notes://public/a", "notifications": {}, "taskId": "t"}
+    assert decide(who(USE, "admin"), method, params, era).code is AuthzCode.METHOD
     other = Era.LEGACY if era is Era.MODERN else Era.MODERN
-    assert decide(who(USE, "admin"), method, {"uri": "notes://public/a", "notifications": {}}, other).allowed
+    assert decide(who(USE, "admin"), method, params, other).allowed
 
 
 LISTEN: list[tuple[str, Any]] = [
@@ -194,7 +197,9 @@ LISTEN: list[tuple[str, Any]] = [
     ("authz.allowed", {"resourceSubscriptions": ["notes://public/a", "notes://public/b"], "taskIds": []}),
     ("authz.scope", {"resourceSubscriptions": ["notes://public/a", "notes://one"]}),
     ("authz.unknown_resource", {"resourceSubscriptions": ["notes://public/a", "notes://two"]}),
-    ("authz.unknown_task", {"taskIds": ["t"]}),
+    ("authz.allowed", {"taskIds": ["t"]}),
+    ("authz.params", {"taskIds": "t"}),
+    ("authz.params", {"taskIds": [1]}),
     ("authz.params", {"resourceSubscriptions": "notes://public/a"}),
     ("authz.params", {"resourceSubscriptions": [7]}),
     ("authz.params", []),
@@ -226,7 +231,7 @@ def test_a_posted_response_belongs_to_the_legacy_era():
 def test_a_known_notification_passes_and_an_unknown_one_gets_a_plain_status(method: str):
     for era in Era:
         assert NOTES.decide(who(USE), "POST", message(method, {}, notification=True), era).allowed
-        denied = NOTES.decide(who(USE), "POST", message("notifications/tasks/status", {}, notification=True), era)
+        denied = NOTES.decide(who(USE), "POST", message("notifications/tasks", {}, notification=True), era)
         assert NOTES.refusal(denied, era).status == 404
 
 

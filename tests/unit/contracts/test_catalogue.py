@@ -118,3 +118,14 @@ async def test_server_cannot_fill_the_memory_page_by_page() -> None:
 
     with pytest.raises(CatalogueError, match="bytes of definitions"):
         await read_catalogue(Large(MODERN, tools_list=lambda _: {"tools": [], "nextCursor": "again"}))
+
+
+@pytest.mark.parametrize("supported", [7, "2027-01-01", {"2027-01-01": 1}, [7, None], None])
+async def test_server_that_names_its_versions_strangely_is_asked_in_the_older_way(supported) -> None:
+    class Odd(Scripted):
+        def answer(self, method: str, params: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+            if method == "server/discover":
+                return {"error": {"code": -32022, "message": "no", "data": {"supported": supported}}}
+            return super().answer(method, params, headers)
+
+    assert (await read_catalogue(Odd(LEGACY, tools_list={"tools": TOOLS}))).protocol == LEGACY

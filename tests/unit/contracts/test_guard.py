@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.audit.record import Payload
+from proxy.contract_record import entries
 from proxy.guard import Guard
 from proxy.guarded import PASSED
 from proxy.hooks.api import HookEvent, Replace, Rewrite
@@ -100,11 +101,18 @@ async def test_rewriting_hook_changes_body_and_mirrored_headers_alike() -> None:
         (answer([1]), "2026-07-28", "/structuredContent/"),
         (answer(), "2026-07-28", "is missing"),
         (answer(), "2025-06-18", "is missing"),
+        (answer({"text": 7}, task={"taskId": "1"}), "2025-11-25", "/structuredContent/text"),
+        ({"jsonrpc": "2.0", "id": 7, "result": {"task": {}}}, "2025-11-25", "is missing"),
+        (answer({"text": 7}, resultType="input_required"), "2025-11-25", "/structuredContent/text"),
+        (answer({"text": 7}, resultType="input_required"), "2026-07-28", "/structuredContent/text"),
+        (answer({"text": 7}, resultType="task"), "2026-07-28", "/structuredContent/text"),
+        (answer({"text": 7}, resultType=["odd"]), "2026-07-28", "/structuredContent/text"),
     ],
 )
 async def test_answer_that_breaks_its_promise_is_withheld(reply, version, said) -> None:
+    """Whatever it calls itself: no result talks its way past the schema."""
     guard = Guard(server(), lock_of(READ))
-    request = call(name="read", arguments={"id": 1})
+    request = call(era=Era.MODERN if version >= "2026" else Era.LEGACY, name="read", arguments={"id": 1})
     request.protocol_version = version
     guarded = await guard.after(request, reply)
     assert guarded.finding is not None
@@ -121,12 +129,11 @@ async def test_answer_that_breaks_its_promise_is_withheld(reply, version, said) 
         (answer(), "2025-03-26"),
         (answer(isError=True), "2026-07-28"),
         (answer(resultType="input_required"), "2026-07-28"),
-        ({"jsonrpc": "2.0", "id": 7, "result": {"task": {}}}, "2025-11-25"),
         ({"jsonrpc": "2.0", "id": 7, "error": {"code": -1, "message": "no"}}, "2026-07-28"),
     ],
 )
 async def test_what_promises_nothing_passes(reply, version) -> None:
-    """Old protocol versions, errors, questions and tasks have no structured content to check."""
+    """Old protocol versions, errors and questions have no structured content to check."""
     guard = Guard(server(), lock_of(READ))
     request = call(name="read", arguments={"id": 1})
     request.protocol_version = version
@@ -160,7 +167,7 @@ async def test_strict_trusts_nothing_before_it_was_looked_at() -> None:
     refusal = await guard.before(call(name="read", arguments={"id": 1}))
     assert refusal is not None
     assert refusal.code == "contract.unverified"
-    guard.contracts.learn(guard.contracts.compare(catalogue(READ)))
+    guard.contracts.learn(guard.contracts.compare(catalogue(READ)), guard.contracts.revision)
     assert await guard.before(call(name="read", arguments={"id": 1})) is None
     unpinned = await guard.before(call(name="other", arguments={}))
     assert unpinned is not None
@@ -177,6 +184,19 @@ async def test_registry_may_bind_tools_that_nobody_pinned() -> None:
     assert "'postern/artifact': 'text'" in str(other.message)
     wrong = await guard.after(call(name="t"), answer({"items": 7}))
     assert wrong.finding is not None
+
+
+@pytest.mark.parametrize("mode", ["warn", "strict"])
+async def test_server_cannot_claim_an_artifact(mode) -> None:
+    """The tag says that Postern has checked: what a server writes there goes, where the result is none or an error."""
+    guard = Guard(server(tools={"t": {"artifact": "list"}}, contract={"output": mode}))
+    claim = {"_meta": {"postern/artifact": "list", "mine": 1}}
+    for reply in (answer({"items": 7}, **claim), answer({"items": 7}, isError=True, **claim)):
+        guarded = await guard.after(call(name="t"), reply)
+        assert guarded.message is not None
+        assert "postern/artifact" not in str(guarded.message)
+        if mode == "warn":
+            assert "mine" in str(guarded.message)
 
 
 async def test_names_from_callers_do_not_fill_the_memory() -> None:
@@ -202,3 +222,26 @@ async def test_row_of_a_rewritten_call_hides_what_any_row_hides() -> None:
     assert "4711" not in request.input.text
     assert len(request.input.text) <= 200
     assert (request.input.size, request.input.sha256) == (2, b"d" * 32)
+
+
+async def test_pinned_schema_that_cannot_be_used_refuses_its_tool() -> None:
+    """The gate finds it; where the lock file was changed since, no call goes unchecked."""
+    schema = {"type": "object", "$ref": "http://127.0.0.1:9/x.json"}
+    refusal = await Guard(server(), lock_of({"name": "t", "inputSchema": schema})).before(call(name="t", arguments={}))
+    assert refusal is not None
+    assert refusal.code == "contract.input"
+    assert "cannot be used" in refusal.reason
+
+
+async def test_strict_without_a_lock_lets_nothing_pass() -> None:
+    """The gate lets no such server start; where the lock file went away since, all of it is withheld and told."""
+    guard = Guard(server(contract={"drift": "strict"}))
+    refusal = await guard.before(call(name="read", arguments={"id": 1}))
+    assert refusal is not None
+    assert (refusal.code, refusal.status) == ("contract.unlocked", 403)
+    assert "postern lock notes" in refusal.reason
+    listed: dict[str, object] = {"jsonrpc": "2.0", "id": 7, "result": {"tools": [READ]}}
+    guarded = await guard.after(call("tools/list"), listed)
+    assert guarded.message is not None
+    assert guarded.message["result"] == {"tools": []}
+    assert [key for key, _ in entries(guard.contracts).items()] == [("lock", "")]

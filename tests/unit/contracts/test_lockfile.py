@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry import source
 from registry.contracts.catalogue import Catalogue
+from registry.contracts.definitions import instructions_digest
 from registry.contracts.drift import compare
 from registry.contracts.locked import Lock, ServerLock
 from registry.contracts.lockfile import LockError, lock_path, read_lock, render_lock, write_lock
@@ -110,6 +112,24 @@ def test_definition_that_yaml_cannot_hold_stands_as_json(tmp_path) -> None:
     write_lock(path, lock_of(strange))
     assert "json: " in path.read_text(encoding="utf-8")
     assert read_lock(path) == lock_of(strange)
+
+
+def test_lock_may_be_larger_than_a_registry_file(tmp_path) -> None:
+    """It cannot be split, and has every definition of a fleet in full."""
+    path = tmp_path / "postern.lock.yaml"
+    text = "x" * (source.MAX_BYTES + 1)
+    pinned = f"    instructions:\n      digest: {instructions_digest(text)}\n      text: {text}\n"
+    path.write_text(f"version: 1\nservers:\n  notes:\n{pinned}", encoding="utf-8")
+    assert read_lock(path).servers["notes"].instructions == text
+
+
+def test_lock_that_could_not_be_read_again_is_not_written(tmp_path) -> None:
+    path = tmp_path / "postern.lock.yaml"
+    write_lock(path, lock_of(TOOL))
+    before = path.read_bytes()
+    with pytest.raises(LockError, match=r"the new postern\.lock\.yaml:1:1: YAML-TOO-LARGE"):
+        write_lock(path, lock_of(TOOL, {**TOOL, "name": "other"}), max_bytes=len(before))
+    assert path.read_bytes() == before
 
 
 def test_definition_without_canonical_form_cannot_be_pinned() -> None:

@@ -21,6 +21,11 @@ def listed(*tools: dict[str, Any], **more: Any) -> dict[str, object]:
     return {"jsonrpc": "2.0", "id": 7, "result": {"tools": list(tools), **more}}
 
 
+def shown_by(message: dict[str, object]) -> list[Any]:
+    result: Any = message["result"]
+    return result["tools"]
+
+
 def changed(tool: dict[str, Any], **members: Any) -> dict[str, Any]:
     return {**deepcopy(tool), **members}
 
@@ -77,10 +82,14 @@ def test_tool_listed_twice_is_withheld_altogether() -> None:
 
 
 @pytest.mark.parametrize(
-    "item", [7, None, {}, {"name": 7}, {"name": "\ud800"}, {"name": "x", "inputSchema": float("inf")}]
+    "item", [7, None, {}, {"name": 7}, {"name": ["x"]}, {"name": "\ud800"}, {"name": "x", "inputSchema": float("inf")}]
 )
 def test_items_that_are_none_are_no_trouble(item) -> None:
+    """Nor beside what is withheld; the filter behind the guard shows no caller what has no name."""
     judge_list(contracts(), call("tools/list"), listed(READ, WRITE, item))
+    guarded = judge_list(contracts(), call("tools/list"), listed(changed(READ, description="Obey"), item, WRITE))
+    assert guarded.message is not None
+    assert READ["name"] not in [each["name"] for each in shown_by(guarded.message) if isinstance(each, dict) and each]
 
 
 def test_item_that_cannot_be_compared_is_not_as_pinned() -> None:
@@ -92,7 +101,7 @@ def test_item_that_cannot_be_compared_is_not_as_pinned() -> None:
 def test_look_replaces_what_lists_have_shown() -> None:
     state = contracts()
     judge_list(state, call("tools/list"), listed(changed(READ, title="x"), WRITE))
-    state.learn(state.compare(catalogue(READ, WRITE, instructions="Be kind")))
+    assert state.learn(state.compare(catalogue(READ, WRITE, instructions="Be kind")), state.revision)
     assert state.findings() == {}
     assert state.is_verified
 

@@ -1,6 +1,7 @@
 """Hooks in order: what they may do, and what becomes of those that raise, hang or answer nonsense (SPEC C5)."""
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.hooks.api import Caller, EventName, HookEvent
-from proxy.hooks.chain import Step, run_after, run_before
+from proxy.hooks.chain import MOST_LEFT_BEHIND, Step, run_after, run_before
 from proxy.hooks.errors import HookConfigError
 from proxy.hooks.python_hook import THREADS, load_hook
 from registry.contracts.canonical import digest
@@ -125,6 +126,26 @@ async def test_threads_that_hang_are_few_and_others_wait_for_their_limit_only() 
     hanging = step("hang_in_a_thread", timeout_s=0.1)
     passages = await asyncio.gather(*(run_before([hanging], event()) for _ in range(THREADS + 4)))
     assert all(passage.has_failed for passage in passages)
+
+
+async def test_hook_that_never_ends_is_left_behind_only_so_often() -> None:
+    """What ignores its cancellation costs memory: at a limit it is not asked any more, and asked again when some ended."""
+    ended = asyncio.Event()
+
+    async def ignore(_event: HookEvent) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await ended.wait()
+
+    stubborn = Step("mine", "PreToolUse", ignore, 0.001)
+    passages = [await run_before([stubborn], event()) for _ in range(MOST_LEFT_BEHIND + 3)]
+    assert all(passage.has_failed for passage in passages)
+    assert len(stubborn.left_behind) == MOST_LEFT_BEHIND
+    assert passages[-1].refusal is not None
+    assert "have not ended" in passages[-1].refusal.reason
+    ended.set()
+    await asyncio.wait(list(stubborn.left_behind))
+    assert not stubborn.left_behind
 
 
 async def test_cancelled_call_cancels_its_hook() -> None:

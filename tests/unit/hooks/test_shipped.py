@@ -21,6 +21,16 @@ async def test_credentials_in_arguments_are_masked_wherever_they_stand() -> None
     assert answer.arguments == {"text": "use [redacted]", "list": [{"deep": "[redacted]"}], "n": 1}
 
 
+async def test_credential_that_is_a_name_is_masked_and_not_repeated() -> None:
+    given = {"users": {GITHUB: "ada", AWS: "bob", "text": "x"}}
+    answer = await Secrets({})(event(arguments=given))
+    assert isinstance(answer, Rewrite)
+    assert answer.arguments == {"users": {"[redacted] 0": "ada", "[redacted] 1": "bob", "text": "x"}}
+    refused = await Secrets({"action": "refuse"})(event(arguments=given))
+    assert isinstance(refused, Refuse)
+    assert refused.reason == "/users/[redacted] holds what looks like a credential"
+
+
 async def test_credentials_in_results_are_masked() -> None:
     result = {"content": [{"type": "text", "text": f"key {AWS}"}], "structuredContent": {"key": AWS}}
     answer = await Secrets({})(event("PostToolUse", result=result))

@@ -1,6 +1,7 @@
 """Webhooks: signed, bounded, never followed anywhere (SPEC C5)."""
 
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -132,7 +133,13 @@ def test_nonsense_is_no_answer(raw) -> None:
 
 @pytest.mark.parametrize(
     ("status", "headers", "body"),
-    [(302, {"location": "http://127.0.0.1:1/"}, b""), (500, {}, b"{}"), (401, {}, b""), (200, {}, b"x" * 20_000)],
+    [
+        (302, {"location": "http://127.0.0.1:1/"}, b""),
+        (500, {}, b"{}"),
+        (401, {}, b""),
+        (200, {}, b"x" * 20_000),
+        (200, {"content-encoding": "gzip"}, gzip.compress(b'{"decision": "allow"}')),
+    ],
 )
 async def test_endpoint_that_redirects_fails_or_talks_too_much_fails(endpoint, client, status, headers, body) -> None:
     endpoint.reply = (status, headers, body)

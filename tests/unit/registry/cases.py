@@ -135,9 +135,15 @@ CASES: dict[str, str] = {
     "SECRET-LITERAL": cloud(
         f"a: {{{GOOD}, port: 5001, oauth: {{scopes: [a:use],",
         f"   keys: [{{kid: k, secret: {'x' * 40}}}]}}, #! SECRET-LITERAL",
-        "   env: {T: {value: hunter2, secret: true}}} #! SECRET-LITERAL",
+        "   env: {T: {value: hunter2, secret: true}}, #! SECRET-LITERAL",
+        "   tables: [{name: t, database: 'postgresql://u:hunter2@h/d'}]} #! SECRET-LITERAL",
     ),
-    "SECRET-UNRESOLVED": servers(f"a: {{{A},", "   headers: [{name: X, value: env:NOT_SET}]} #! SECRET-UNRESOLVED"),
+    "SECRET-UNRESOLVED": servers(
+        f"a: {{{A}, headers: [",
+        "   {name: X, value: env:NOT_SET}], tables: [ #! SECRET-UNRESOLVED",
+        "   {name: t, database: env:NOT_SET}, #! SECRET-UNRESOLVED",
+        "   {name: u, database: env:KEY_B}, {name: v, database: env:KEY_B}]}",
+    ),
     "SECRET-STORE": servers(f"a: {{{A},", "   headers: [{name: X, value: store:x}]} #! SECRET-STORE"),
     "SECRET-FILE-MODE": servers(f"a: {{{A},", "   headers: [{name: X, value: file:postern.yaml}]} #! SECRET-FILE-MODE"),
     "VARIABLE-UNRESOLVED": servers(
@@ -170,8 +176,33 @@ CASES: dict[str, str] = {
     "SCOPE-UNSATISFIABLE": HEAD
     + "permissions: {scopes: [a:admin], implies: {a:admin: [a:use, a:read]}}\n"
     + f"servers:\n  a: {{{A}, tools: {{t: {{\n    scopes: [a:raed]}}}}}} #! SCOPE-UNSATISFIABLE\n",
+    # ---- contracts; those that need a lock file are in test_lock_rules.py
+    "CONTRACT-UNLOCKED": servers(
+        f"a: {{{A}, contract: {{",
+        "   drift: strict}} #! CONTRACT-UNLOCKED",
+        f"b: {{{B}, contract: {{drift: warn,",
+        "   resources: strict}} #! CONTRACT-UNLOCKED",
+        "c: {enabled: false, contract: {drift: strict}}",
+    ),
+    "CONTRACT-DIGEST": servers(f"a: {{{A}, tools: {{t: {{", '   contract: "sha256:0"}}} #! CONTRACT-DIGEST'),
+    "CONTRACT-SCHEMA": servers(
+        f"a: {{{A}, tools: {{",
+        "   t: {output_schema: {type: strange}}, #! CONTRACT-SCHEMA",
+        "   u: {output_schema: {$ref: 'https://example.com/x'}}, #! CONTRACT-SCHEMA",
+        "   v: {output_schema: {anyOf: [{$ref: '#'}]}}, #! CONTRACT-SCHEMA",
+        "   w: {output_schema: {type: object}}}}",
+    ),
     # ---- hooks and trusted proxies
     "HOOK-TARGET": HEAD + "hooks:\n  - {name: h, event: PreToolUse} #! HOOK-TARGET\n",
+    "HOOK-SECRET": HEAD
+    + "hooks:\n  - {name: h, event: PreToolUse, url: 'https://example.com/h'} #! HOOK-SECRET\n"
+    + "  - {name: i, event: PreToolUse, url: 'https://example.com/h', secret: too-short} #! HOOK-SECRET\n"
+    + "  - {name: j, event: PreToolUse, url: 'https://example.com/h', secret: env:KEY_C}\n",
+    "HOOK-PYTHON": HEAD
+    + "hooks:\n  - {name: h, event: PreToolUse, python: policies} #! HOOK-PYTHON\n"
+    + "  - {name: i, event: PreToolUse, python: 'policies:'} #! HOOK-PYTHON\n"
+    + "  - {name: j, event: PreToolUse, python: 'policies.py:check'} #! HOOK-PYTHON\n"
+    + "  - {name: k, event: PreToolUse, python: 'package.module:check'}\n",
     "HOOK-SERVER-UNKNOWN": HEAD
     + "hooks:\n  - {name: h, event: PreToolUse, python: 'm:f', servers: [nobody]} #! HOOK-SERVER-UNKNOWN\n",
     "TRUSTED-PROXY-SERVER-UNKNOWN": HEAD

@@ -132,6 +132,7 @@ def test_sarif_keeps_its_schema():
         ("  - {kid: a, secret: hunter2}", "  - {kid: a, secret: **********"),
         ('  "password": "hunter2"', '  "password": **********'),
         ("  API_TOKEN: hunter2", "  API_TOKEN: **********"),
+        ("  database: postgresql://u:hun@ter2@h:5/d", "  database: postgresql://u:**********@h:5/d"),
         ("  api-key: x", "  api-key: **********"),
         ("  Authorization: Bearer x", "  Authorization: **********"),
         ("  secret: env:NOTES_KEY", "  secret: env:NOTES_KEY"),

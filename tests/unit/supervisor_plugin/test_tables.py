@@ -50,6 +50,11 @@ def test_an_unhealthy_server_says_since_when_and_why():
     assert shown.endswith("unhealthy, 3 checks in a row: no answer within 5 s")
 
 
+def test_what_is_not_as_pinned_stands_beside_why():
+    shown = render_status(status(drift="withheld: tool read_note changed: description changed"))
+    assert shown.endswith("withheld: tool read_note changed: description changed")
+
+
 def test_a_closed_gate_a_refused_registry_and_an_absent_database_are_in_the_headlines():
     seen = status()
     seen["gate"] = {"open": False, "reason": "registry refused: postern.yaml:3:1"}

@@ -105,6 +105,22 @@ def test_a_version_that_nobody_knows_is_named_with_those_that_are_supported(valu
     assert found.data == {"supported": [MODERN], "requested": value}
 
 
+@pytest.mark.parametrize(
+    ("spoken", "told"),
+    [
+        (["2025-11-25"], ["2025-11-25"]),
+        ([MODERN, "2025-11-25"], [MODERN, "2025-11-25"]),
+        (["2025-06-18", "2031-01-01"], ["2025-06-18"]),
+        (["2031-01-01"], [MODERN]),
+    ],
+)
+def test_who_asks_for_an_unknown_version_is_told_what_the_server_speaks_and_we_let_pass(spoken, told):
+    found = classify(version("2027-01-01"), message({**META, VERSION_KEY: "2027-01-01"}), spoken=spoken)
+
+    assert isinstance(found, WireFault)
+    assert found.data == {"supported": told, "requested": "2027-01-01"}
+
+
 def test_disagreement_is_told_before_an_unknown_version():
     assert fault(version("1999-01-01"), message(META)).jsonrpc_code == -32020
 
