@@ -7,6 +7,8 @@ from uuid import UUID
 from msgspec import Struct
 
 from proxy.audit import record
+from proxy.audit.hidden import NOTHING, Hidden
+from proxy.audit.redact import told, told_all
 from proxy.auth.identity import Anonymous, Authenticated, Identity
 from proxy.authorize import Decision
 from proxy.ids import execution_id
@@ -21,8 +23,12 @@ from registry.models import Server
 STREAM_METHODS = frozenset({"subscriptions/listen"})
 _KEPT_WHEN_LATE = (
     *("server", "audience", "era", "protocol_version", "identity", "decision", "session", "session_id", "resumed"),
-    *("body", "is_recorded", "trace_id", "contract", "hooks", "note"),
+    *("body", "is_recorded", "trace_id", "contract", "hooks", "note", "hidden"),
 )
+_NAME_CHARS = 512
+_REASON_CHARS = 2_000
+_ERROR_CHARS = 500
+_HOOKS_CHARS = 16_384
 
 
 class Call(Struct):
@@ -31,7 +37,10 @@ class Call(Struct):
     `method`, `target` (the tool, prompt or resource that is named), `rpc_id` and the two facts follow from the
     envelope, and are set with it by `take`. `rpc_id`: of a request, where there is one; a response's id is its
     server's. `is_long_lived`: the answer is a stream without a foreseeable end. `task` is the one that a `tasks/…`
-    request is for, and `target` then the tool that it runs.
+    request is for, and `target` then the tool that it runs. `hidden` is what no row may show.
+
+    What callers, servers and hooks wrote becomes a part of the row in `request` and `outcome` and nowhere else: there
+    it is bounded, and secrets are taken out of it.
     """
 
     server_name: str
@@ -64,6 +73,7 @@ class Call(Struct):
     contract: str | None = None
     hooks: tuple[dict[str, object], ...] = ()
     note: str | None = None
+    hidden: Hidden = NOTHING
     recorded: record.Request | None = None
     recorded_for: Decision | None = None
 
@@ -111,11 +121,11 @@ class Call(Struct):
         self.recorded_for = decision
         self.recorded = made = record.Request(
             execution_id=self.execution_id,
-            server=self.server_name,
+            server=self.server_name if self.server is not None else told(self.server_name, _NAME_CHARS),
             started=self.started,
-            http_method=self.http_method,
-            method=self.method,
-            tool=self.target,
+            http_method=told(self.http_method, _NAME_CHARS),
+            method=self._name(self.method),
+            tool=self._name(self.target),
             subject=self._subject(),
             audience=self.audience,
             scopes=scopes,
@@ -135,6 +145,9 @@ class Call(Struct):
             and known.execution_id is self.execution_id
             and self.recorded_for is self.decision
         )
+
+    def _name(self, text: str | None) -> str | None:
+        return told(text, _NAME_CHARS, self.hidden) if text is not None else None
 
     def _subject(self) -> record.Subject:
         agent = self.decision.agent if self.decision else None
@@ -158,11 +171,12 @@ class Call(Struct):
         upstream_us: int | None = None,
         events: int | None = None,
     ) -> record.Outcome:
-        """How the request ended, as of now."""
+        """How the request ended, as of now; texts as they came: what a row tells of them is cut out here."""
+        wrong, hidden = error if error is not None else self.note, self.hidden
         return record.Outcome(
             status=status,
             decision=code,
-            reason=reason,
+            reason=told(reason, _REASON_CHARS, hidden),
             http_status=http_status,
             completed=datetime.now(UTC),
             duration_us=(perf_counter_ns() - self.begun_ns) // 1000,
@@ -170,7 +184,7 @@ class Call(Struct):
             output=output,
             contract=self.contract,
             artifact=self.decision.artifact if self.decision else None,
-            error=error if error is not None else self.note,
+            error=told(wrong, _ERROR_CHARS, hidden) if wrong is not None else None,
             events=events,
-            hooks=self.hooks,
+            hooks=tuple(told_all(self.hooks, _HOOKS_CHARS, hidden)) if self.hooks else (),
         )

@@ -22,7 +22,7 @@ from proxy.ends import SessionLostError
 from proxy.errors import INTERNAL_ERROR, UNAVAILABLE, Refusal
 from proxy.exchange import Exchange, Header
 from proxy.execution import Execution
-from proxy.floods import Floods, too_many
+from proxy.floods import Floods, Told, too_many
 from proxy.rebuild import Rebuilder, discard
 from proxy.roads import BridgeTokenMissingError, Road
 from proxy.routes import Route
@@ -33,6 +33,7 @@ from proxy.upstream import UpstreamError, UpstreamPool, UpstreamUnreachable
 from registry.models import AuditSettings
 
 _AWAY = AuditUnavailable("the audit store is not reachable")
+_GONE = Told("client.left", "the client left before its request was whole", Status.CANCELLED, 499)
 _log = logging.getLogger("postern.executor")
 
 
@@ -65,7 +66,7 @@ class Executor:
     async def refuse(self, exchange: Exchange, call: Call, refusal: Refusal) -> None:
         """Record that the request is denied, then say so; a flood of refusals shares rows (SPEC A7)."""
         if self._floods.is_over(call, monotonic()):
-            row_id, committed = await self._floods.hold(call, refusal)
+            row_id, committed = await self._floods.hold(call, Told(refusal.code, refusal.reason))
             call.execution_id = row_id
             shared = too_many(refusal, self._settings.refusals_window_s) if committed else _unaudited(_AWAY)
             await _say(exchange, call, shared)
@@ -81,9 +82,11 @@ class Executor:
             await exchange.answer(204, [*headers, execution_header(call.execution_id)], b"")
 
     async def note_gone(self, call: Call) -> None:
-        """Record a client that left before its request was whole."""
-        outcome = call.outcome(Status.CANCELLED, "client.left", "the client left before its request was whole", 499)
-        await self.record(None, call, outcome)
+        """Record a client that left before its request was whole; many of one source share rows, as refusals do."""
+        if self._floods.is_over(call, monotonic()):
+            await self._floods.hold(call, _GONE)
+            return
+        await self.record(None, call, call.outcome(_GONE.status, _GONE.code, _GONE.reason, _GONE.http_status))
 
     async def note_defect(self, exchange: Exchange, call: Call) -> None:
         """Record a request that a defect of ours has ended; the log has the traceback, the caller the execution id."""
@@ -93,11 +96,12 @@ class Executor:
             await _say(exchange, call, refusal)
 
     async def execute(self, exchange: Exchange, call: Call, route: Route) -> None:
-        """Forward an admitted call, record its outcome, then release the answer."""
-        needs_intent = call.is_tool_call or call.is_long_lived or call.method in ACTS_ON_ONE
-        if not self._audit.healthy:
-            await _say(exchange, call, _unaudited(_AWAY))
-            return
+        """Forward an admitted call, record its outcome, then release the answer.
+
+        While the store is away every call needs an intent: none can be committed, and the refusal's row is owed.
+        """
+        acts = call.is_tool_call or call.is_long_lived or call.method in ACTS_ON_ONE
+        needs_intent = acts or not self._audit.healthy
         if needs_intent and not await self.intend(exchange, call):
             return
         running = 0 if call.is_long_lived else 1

@@ -1,7 +1,9 @@
 """A flood of refusals from one source costs few rows, and still no answer leaves before its row (SPEC A7).
 
 Up to the limit each refusal has a row of its own. Beyond it refusals of the same source, server and code are held for a
-moment, recorded together as one row with a count and its time span, and then answered with 429.
+moment, recorded together as one row with a count and its time span, and then answered with 429. A request whose client
+left before it was whole counts like a refusal. A source is an address, or the /64 network of an IPv6 address, which is
+what one customer of a provider has.
 """
 
 import asyncio
@@ -9,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import IPv6Address, IPv6Network
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -25,6 +28,16 @@ Source = tuple[str, str]
 Commit = Callable[[Call, Outcome], Awaitable[bool]]
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the shared row says of each request in it: refused, if nothing else is said."""
+
+    code: str
+    reason: str
+    status: Status = Status.DENIED
+    http_status: int = 429
+
+
 @dataclass(slots=True)
 class _Window:
     """How many refusals a source has had since the window began."""
@@ -38,7 +51,7 @@ class _Batch:
     """Refusals that will share a row: that of the first."""
 
     call: Call
-    refusal: Refusal
+    told: Told
     committed: "asyncio.Future[bool]"
     last_seen: datetime
     count: int = 1
@@ -67,17 +80,17 @@ class Floods:
         window.count += 1
         return window.count > self._limit
 
-    async def hold(self, call: Call, refusal: Refusal) -> tuple[UUID, bool]:
+    async def hold(self, call: Call, told: Told) -> tuple[UUID, bool]:
         """Wait for the shared row; return its execution id and whether it was committed.
 
         Servers that do not exist count as one: who may choose the name must not choose the number of rows.
         """
-        key = (*source_of(call), call.server_name if call.server is not None else "", refusal.code)
+        key = (*source_of(call), call.server_name if call.server is not None else "", told.code)
         batch = self._batches.get(key)
         now = datetime.now(UTC)
         if batch is None:
             committed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            batch = self._batches[key] = _Batch(call, refusal, committed, now)
+            batch = self._batches[key] = _Batch(call, told, committed, now)
             batch.task = asyncio.create_task(self._flush(key, batch))
         else:
             batch.count += 1
@@ -87,8 +100,8 @@ class Floods:
     async def _flush(self, key: tuple[str, ...], batch: _Batch) -> None:
         await asyncio.sleep(self._hold_s)
         del self._batches[key]
-        refusal = batch.refusal
-        outcome = batch.call.outcome(Status.DENIED, refusal.code, refusal.reason, 429)
+        told = batch.told
+        outcome = batch.call.outcome(told.status, told.code, told.reason, told.http_status)
         outcome = replace(outcome, repeats=batch.count, last_seen=batch.last_seen)
         is_committed = False
         try:
@@ -98,9 +111,20 @@ class Floods:
 
 
 def source_of(call: Call) -> Source:
-    """An address, and the principal where one was proven."""
+    """An address or its network, and the principal where one was proven."""
     who = call.request().subject
-    return call.remote, f"{who.issuer} {who.subject}" if who.subject else ""
+    return _network(call.remote), f"{who.issuer} {who.subject}" if who.subject else ""
+
+
+def _network(remote: str) -> str:
+    """Return the first 64 bits of an IPv6 address, other addresses as they are."""
+    if ":" not in remote:
+        return remote
+    try:
+        address = IPv6Address(remote)
+    except ValueError:
+        return remote
+    return str(address.ipv4_mapped or IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 def too_many(refusal: Refusal, window_s: float) -> Refusal:

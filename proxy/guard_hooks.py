@@ -7,11 +7,11 @@ from typing import Any, cast
 import msgspec
 from msgspec import structs
 
-from proxy.audit.redact import snapshot
 from proxy.auth.identity import Authenticated
 from proxy.call import Call
 from proxy.hooks.api import Caller, HookEvent
 from proxy.hooks.mirror import mirrored
+from proxy.snapshots import snapshot_params
 from proxy.wire.era import Era
 from proxy.wire.params import ParamHeader
 
@@ -49,10 +49,9 @@ def rewritten(call: Call, arguments: dict[str, Any], params: Sequence[ParamHeade
     call.take(envelope.with_params(changed))
     if call.era is Era.MODERN:
         call.headers = mirrored(call.headers, params, arguments)
-    if call.input is not None:
-        declared = call.server.tools.get(call.target or "") if call.server is not None else None
-        hidden = declared.redact.input if declared is not None else ()
-        call.input = structs.replace(call.input, text=snapshot(changed, b"", hidden, payload_bytes).text)
+    if call.input is not None and call.server is not None:
+        shown = snapshot_params(call.server, call, changed, b"", payload_bytes)
+        call.input = structs.replace(call.input, text=shown.text)
 
 
 def failure_text(message: Mapping[str, object]) -> str:

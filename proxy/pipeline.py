@@ -25,6 +25,7 @@ from proxy.wire.era import Era, classify, without_removed
 from proxy.wire.fields import Fields
 from proxy.wire.headers import check_headers
 from proxy.wire.jsonrpc import WireFault, parse_envelope
+from proxy.wire.trace import trace_of_header, trace_of_params
 
 _UNKNOWN_SERVER = Refusal("route.unknown_server", 404, errors.METHOD_NOT_FOUND, "there is no such server")
 _log = logging.getLogger("postern.pipeline")
@@ -60,6 +61,7 @@ class Pipeline:
         headers = Fields.of(exchange.headers)
         client = self._door.forwarders.client_of(exchange.remote, headers)
         call = Call.arrive(_server_name(exchange.path), exchange.method, headers, client)
+        call.trace_id = trace_of_header(headers.by_name)
         try:
             admitted = await self._admit(exchange, call)
             if isinstance(admitted, Refusal):
@@ -89,7 +91,7 @@ class Pipeline:
         route = self._routes.get(exchange.path)
         if route is None:
             return _UNKNOWN_SERVER
-        call.server, call.audience = route.server, route.audience
+        call.server, call.audience, call.hidden = route.server, route.audience, route.hidden
         if refusal := self._door.check(call.headers) or _refuse_query_token(exchange.query):
             return refusal
         if cors := self._door.cors(call.headers):
@@ -156,6 +158,7 @@ async def _read(exchange: Exchange, call: Call, route: Route, spoken: Sequence[s
             call.rpc_id = envelope.id
             return _refusal_of(envelope)
         call.take(envelope)
+        call.trace_id = trace_of_params(envelope.params) or call.trace_id
         call.input = route.snapshot_input(call, body)
     return _understand(call, spoken)
 

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 
+from proxy.audit.hidden import Hidden
 from proxy.exchange import Header
 from proxy.upstream import UpstreamLimits, UpstreamPool, UpstreamTarget
 from registry.models import Server
@@ -44,13 +45,14 @@ def limits_of(server: Server) -> UpstreamLimits:
 
 
 class Road:
-    """The pool to one server and the credentials that go with it."""
+    """The pool to one server and the credentials that go with it; `hidden` is what no row may show of these."""
 
     def __init__(self, server: Server, credentials: Sequence[Header], state_dir: Path) -> None:
         limits = limits_of(server)
         self.pool = UpstreamPool(target_of(server), limits)
         self.streams = UpstreamPool(target_of(server), replace(limits, max_connections=_STREAMS))
         self._credentials = tuple(credentials)
+        self.hidden = Hidden(value.decode("latin-1") for _, value in credentials)
         self._total_s = server.timeouts.total_s
         is_bridged = server.type == "internal" and server.transport == "stdio"
         self._token_file = state_dir / "bridge" / f"{server.name}.token" if is_bridged else None

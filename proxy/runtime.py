@@ -1,7 +1,6 @@
 """One worker's parts, wired: opened from settings and a fleet, changed by a reload, closed in order."""
 
 import asyncio
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -90,8 +89,8 @@ class Runtime:
         self._guards.read(fleet)
         implications = Implications.of(fleet.permissions)
         for server in fleet.enabled_servers():
-            self.roads[server.name] = self._road(server)
-            self._routes[f"/{server.name}/mcp"] = self._route(fleet, server, implications)
+            self.roads[server.name] = road = self._road(server)
+            self._routes[f"/{server.name}/mcp"] = self._route(fleet, server, implications, road)
         self._stack.push_async_callback(self._close_roads)
         self.admin = AdminDoor(fleet, self._secrets)
         self.executor = self.make_executor()
@@ -137,7 +136,11 @@ class Runtime:
         }
         implications = Implications.of(fleet.permissions)
         self._guards.read(fleet)
-        routes = {f"/{server.name}/mcp": self._route(fleet, server, implications) for server in after.values()}
+        after_roads = {**self.roads, **roads}
+        routes = {
+            f"/{name}/mcp": self._route(fleet, server, implications, after_roads[name])
+            for name, server in after.items()
+        }
         self.admin = AdminDoor(fleet, self._secrets)
         self.fleet = fleet
         retired = [self.roads.pop(name) for name in before if name in roads or name not in after]
@@ -155,7 +158,7 @@ class Runtime:
         credentials = [(h.name.lower().encode(), self._secrets.secret(h.value).reveal()) for h in server.headers]
         return Road(server, credentials, self.settings.state_dir)
 
-    def _route(self, fleet: Fleet, server: Server, implications: Implications) -> Route:
+    def _route(self, fleet: Fleet, server: Server, implications: Implications, road: Road) -> Route:
         auth = ServerAuth.build(fleet, server, self._secrets, self._nonces)
         policy = Policy.build(fleet, server, implications)
         stream_limits = replace(limits_of(server), total_s=None, idle_s=math.inf)
@@ -167,7 +170,7 @@ class Runtime:
             payload_bytes=fleet.audit.payload_bytes,
             stream_limits=stream_limits,
             guard=self._guards.make(server),
-            hidden=tuple(json.dumps(self._secrets.reveal(header.value))[1:-1] for header in server.headers),
+            hidden=road.hidden,
         )
 
     async def _close_roads(self) -> None:

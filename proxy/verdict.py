@@ -6,11 +6,9 @@ from msgspec import Struct
 
 from proxy.audit.record import Status
 
-_TEXT_LIMIT = 500
-
 
 class Verdict(Struct, frozen=True, gc=False):
-    """Status of the row, and the error's text where there is one."""
+    """Status of the row, and the error's whole text where there is one, as the server wrote it."""
 
     status: Status
     error: str | None = None
@@ -36,7 +34,7 @@ def judge(message: dict[str, object] | None, http_status: int) -> Verdict:
 
 
 def _error_text(error: dict[str, Any]) -> str:
-    return f"{error.get('code')}: {error.get('message')}"[:_TEXT_LIMIT]
+    return f"{error.get('code')}: {error.get('message')}"
 
 
 def _tool_error_text(result: dict[str, Any]) -> str | None:
@@ -44,5 +42,5 @@ def _tool_error_text(result: dict[str, Any]) -> str | None:
     for item in cast("list[object]", content) if isinstance(content, list) else ():
         text: object = cast("dict[str, Any]", item).get("text") if isinstance(item, dict) else None
         if isinstance(text, str):
-            return text[:_TEXT_LIMIT]
+            return text
     return None

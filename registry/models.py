@@ -130,7 +130,10 @@ class Health(Model):
 
 
 class Lifecycle(Model):
-    """How a server is started and stopped (SPEC L2–L4)."""
+    """How a server is started and stopped (SPEC L2–L4, L6).
+
+    `beyond_loopback`: it may listen where others than the proxy reach it, for a program that cannot do otherwise.
+    """
 
     stop_grace_s: Seconds = 10.0
     drain_s: Seconds = 10.0
@@ -142,6 +145,7 @@ class Lifecycle(Model):
     user: str | None = None
     memory_bytes: Bytes | None = None
     open_files: Annotated[int, Field(gt=0)] | None = None
+    beyond_loopback: bool = False
 
 
 class Bridge(Model):

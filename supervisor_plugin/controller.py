@@ -10,8 +10,8 @@ from supervisor_plugin.client import SupervisorClient, SupervisordError
 from supervisor_plugin.gatekeeper import Changed, Programs, RegistryRefusedError, read_registry
 from supervisor_plugin.keeper import Keeper
 from supervisor_plugin.ledger import Ledger, LedgerAwayError
-from supervisor_plugin.processes import Identity, boot_id
-from supervisor_plugin.reconcile import Deed, PlannedStep, Program, Recorded, World, plan
+from supervisor_plugin.processes import Identity, boot_id, strays
+from supervisor_plugin.reconcile import Deed, PlannedStep, Program, Recorded, World, plan, program_is_held
 from supervisor_plugin.settings import Settings
 from supervisor_plugin.states import Exited, Restart, Start, Status, Stop
 from supervisor_plugin.units import Unit, make_units
@@ -35,6 +35,7 @@ class Controller:
         self.counts: dict[str, dict[str, int]] = {"sessions": {}, "calls": {}}
         self.drift: dict[str, str] = {}
         self.is_stopping = False
+        self.news = asyncio.Event()
         self.works = Works(client, ledger, settings.instance, settings.paths.logs, lambda: self.closed)
         self._programs = Programs(settings.paths, settings.instance, client)
         self._boot_id = boot_id()
@@ -119,6 +120,8 @@ class Controller:
         return [*results, *self._begin(steps, world, units)]
 
     async def _world(self, units: dict[str, Unit], *, revives: bool) -> World:
+        # First who carries our mark, then whom supervisord runs: what is started in between is no stray.
+        marked = await self.works.marked()
         status = await self.client.status()
         programs = {server["name"]: _program(server) for server in status["servers"]}
         supervised = {name: program.process for name, program in programs.items() if program.process is not None}
@@ -128,7 +131,7 @@ class Controller:
             declared={name: await asyncio.to_thread(unit.declared) for name, unit in units.items()},
             recorded=await self._recorded(),
             programs=programs,
-            strays=tuple(await self.works.stray_processes(supervised)),
+            strays=tuple(strays(marked, supervised)),
             managed={name: keeper.state.status for name, keeper in self.keepers.items()},
             revives=revives,
         )
@@ -178,7 +181,7 @@ class Controller:
     async def _keep(self, name: str, unit: Unit) -> None:
         keeper = self.keepers.get(name)
         if keeper is None:
-            self.keepers[name] = Keeper(unit, self.works, self.ledger)
+            self.keepers[name] = Keeper(unit, self.works, self.ledger, self.news.set)
         else:
             await keeper.replace_unit(unit)
 
@@ -191,13 +194,18 @@ class Controller:
             recorded = (world.recorded or {}).get(step.name)
             match step.deed:
                 case Deed.FINALISE:
-                    keeper.finalise(step.reason)
+                    seen_at = recorded.seen_at if recorded else None
+                    keeper.finalise(step.reason, seen_at, is_held=program_is_held(world, step.name))
                 case Deed.ADOPT if step.process is not None:
                     keeper.adopt(step.process, recorded.binary if recorded else world.declared[step.name].binary)
                 case Deed.RESTART if step.process is not None:
                     if keeper.state.process is None:
                         keeper.adopt(step.process, None)
                     keeper.tell(Restart(step.reason))
+                case Deed.REST if step.process is not None:
+                    if keeper.state.process is None:
+                        keeper.adopt(step.process, None)
+                    keeper.tell(Stop(step.reason))
                 case Deed.START:
                     self._start_soon(keeper)
                 case _:
@@ -250,19 +258,19 @@ class Controller:
 
     async def _look(self) -> None:
         asked_at = time.monotonic()
+        known = {name: keeper.state.process for name, keeper in self.keepers.items()}
         status = await self.client.status()
         for server in status["servers"]:
             keeper = self.keepers.get(server["name"])
             if keeper is not None:
-                self._compare(keeper, server, asked_at)
+                self._compare(keeper, server, asked_at, known.get(server["name"]))
 
-    def _compare(self, keeper: Keeper, server: dict[str, Any], asked_at: float) -> None:
+    def _compare(self, keeper: Keeper, server: dict[str, Any], asked_at: float, known: Identity | None) -> None:
         # An operator's word that came after the question is newer than the answer.
         if server.get("held_since") and keeper.state.wanted and keeper.commanded_at < asked_at:
             keeper.tell(Stop())
-        process = _program(server).process
-        known = keeper.state.process
-        if server.get("supervised") and known is not None and process != known:
+        # What it knows only since then, the answer cannot know; the keeper ignores the end of any other process.
+        if server.get("supervised") and known is not None and _program(server).process != known:
             wait_status = server.get("wait_status")
             log = self.settings.paths.logs / f"{keeper.unit.name}.log"
             keeper.tell(Exited(known, "it ended" if wait_status is None else describe_end(wait_status, log)))
@@ -309,7 +317,8 @@ class Controller:
 
 def _program(server: dict[str, Any]) -> Program:
     process = Identity(server["pid"], server["ticks"]) if server.get("pid") else None
-    return Program(server["name"], process, bool(server.get("held_since")))
+    is_stopping = server.get("program_state") == "STOPPING"
+    return Program(server["name"], process, bool(server.get("held_since")), is_stopping)
 
 
 def _done(step: PlannedStep, *, ok: bool = True) -> dict[str, Any]:

@@ -65,6 +65,11 @@ class FleetCommands(_supervisorctl.ControllerPluginBase):
     def _status(self, names: list[str], as_json: bool) -> int:
         # No `upcheck` first: it faults while supervisord is stopping, which is when one wants to look.
         status = json.loads(self._fleet().status())
+        known = {server["name"] for server in status["servers"]}
+        if not known.issuperset(names):
+            unknown = ", ".join(name for name in names if name not in known)
+            self._print(f"fleet status: no member is called {unknown}; there are: {', '.join(sorted(known)) or 'none'}")
+            return REFUSED
         if names:
             status["servers"] = [server for server in status["servers"] if server["name"] in names]
         self._show(status, render_status, as_json)

@@ -32,8 +32,10 @@ class Requests:
         """Tell the listener, as an event, what to do; return the number under which it will answer."""
         self._last += 1
         self._open[self._last] = Pending(listener_pid, time.monotonic())
+        # An event that this listener does not take is given to its successor, whose business it is not: see `wait`.
+        request = {"id": self._last, "to": listener_pid, "op": op, **arguments}
         # The event protocol counts characters but sends bytes: ASCII makes both the same.
-        send_remote_event("postern", json.dumps({"id": self._last, "op": op, **arguments}, ensure_ascii=True))
+        send_remote_event("postern", json.dumps(request, ensure_ascii=True))
         return self._last
 
     def complete(self, number: int, answer: dict[str, Any]) -> None:

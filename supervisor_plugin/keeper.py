@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
@@ -24,6 +24,7 @@ from supervisor_plugin.states import (
     Event,
     Exited,
     Failed,
+    Health,
     Kill,
     Passed,
     Prepare,
@@ -43,8 +44,9 @@ _log = logging.getLogger("postern.keeper")
 class Keeper:
     """Everything happens on the event loop; `tell` is synchronous, what takes time runs in tasks that tell again."""
 
-    def __init__(self, unit: Unit, works: Works, ledger: Ledger) -> None:
+    def __init__(self, unit: Unit, works: Works, ledger: Ledger, on_change: Callable[[], None]) -> None:
         self.unit, self.state = unit, State()
+        self._on_change = on_change
         self.binary: str | None = None
         self.report: Report | None = None
         self.since = self.down_since = time.time()
@@ -78,6 +80,8 @@ class Keeper:
             self._ledger.record(self.row())
         self._changed.set()
         self._changed = asyncio.Event()
+        if (before.status, before.health, before.process) != (self.state.status, self.state.health, self.state.process):
+            self._on_change()
 
     def command(self, event: Event) -> None:
         """Tell it an operator's word, which is newer than anything supervisord was asked before."""
@@ -229,10 +233,12 @@ class Keeper:
 
     # What was before us
 
-    def finalise(self, reason: str) -> None:
-        """Record that what the last row says is over."""
-        self.state = replace(self.state, reason=reason)
-        self._ledger.record(self.row())
+    def finalise(self, reason: str, seen_at: float | None, *, is_held: bool) -> None:
+        """Record that what the last row says is over: since it was written, for nobody saw it alive after that."""
+        self.since = self.down_since = min(self.since, seen_at or self.since)
+        status, health = (Status.STOPPED, Health.UNKNOWN) if is_held else (Status.CRASHED, Health.UNHEALTHY)
+        self.state = replace(self.state, status=status, health=health, reason=reason)
+        self._ledger.record(replace(self.row(), updated_at=_utc(self.since)))
 
     def finish(self, reason: str) -> None:
         """Record that it is over, whatever it was doing."""
@@ -279,12 +285,14 @@ class Keeper:
         state, report = self.state, self.report
         summary: dict[str, Any] = {
             "kind": self.unit.kind,
+            "of_pid": state.process.pid if state.process else None,
             "status": state.status.value,
             "health": state.health.value,
             "can_route": state.can_route,
             "reason": _clean(state.reason) or (report.note if report else ""),
             "port": self.unit.port,
             "failures": state.failures,
+            "refusals": state.refusals,
             "restarts": state.restarts,
             "since": self.since,
             "down_since": None if state.can_route else self.down_since,

@@ -297,4 +297,7 @@ class Ledger:
 
 def _recorded(row: Record) -> Recorded:
     process = None if row["pid"] is None else Identity(row["pid"], row["pid_start_ticks"])
-    return Recorded(row["server"], row["status"], process, row["boot_id"], row["instance"], row["binary_identity"])
+    seen_at = row["updated_at"].timestamp()
+    return Recorded(
+        row["server"], row["status"], process, row["boot_id"], row["instance"], row["binary_identity"], seen_at
+    )

@@ -1,7 +1,7 @@
 """`python -m supervisor_plugin.listener`: supervisord's event listener, the process that looks after the fleet.
 
-It reads and acknowledges events at once, works in tasks, sends a heartbeat every second, and outlives supervisord just
-long enough to end what supervisord has left behind.
+It reads and acknowledges events at once, works in tasks, sends a heartbeat every second and after each change, and
+outlives supervisord just long enough to end what supervisord has left behind.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -30,7 +30,7 @@ from supervisor_plugin.processes import boot_id
 from supervisor_plugin.protocol import Closed, Event, EventSource, take_standard_streams
 from supervisor_plugin.settings import Settings
 
-HEARTBEAT_S = 1.0
+HEARTBEAT_S, HEARTBEAT_GAP_S = 1.0, 0.1
 LOOK_S = 5.0
 COUNT_S, COUNT_SHARE = 5.0, 0.01
 COUNT_HORIZON_S = 60.0
@@ -104,7 +104,9 @@ class Listener:
         if event.name == "SUPERVISOR_STATE_CHANGE_STOPPING":
             self._controller.stop_all()
         elif event.name == "REMOTE_COMMUNICATION" and event.headers.get("type") == "postern":
-            self._go(self._answer(json.loads(event.body)))
+            # Who asked the former listener was told that nothing comes of it; so nothing does.
+            if (request := _request(event.body)).get("to") == os.getpid():
+                self._go(self._answer(request))
         else:
             self._controller.look_soon()
 
@@ -122,9 +124,13 @@ class Listener:
                 await self._beat_once()
             except SupervisordError as error:
                 _log.warning("no heartbeat: %s", error)
-            await asyncio.sleep(HEARTBEAT_S)
+            await asyncio.sleep(HEARTBEAT_GAP_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._controller.news.wait()
 
     async def _beat_once(self) -> None:
+        self._controller.news.clear()
         # Monotonic over restarts of this process, too: pid and sequence together are never seen twice.
         await self._client.report(self._controller.heartbeat(time.monotonic_ns() // 1000, os.getpid()))
 
@@ -167,6 +173,15 @@ class Listener:
             _log.critical("pid %d is left over and cannot be ended", identity.pid)
         self._controller.write_final_rows(reason)
         await self._ledger.flush(FLUSH_S)
+
+
+def _request(body: str) -> dict[str, Any]:
+    """Read a request; anybody who may ask supervisord can send such an event, and with any text in it."""
+    try:
+        request: object = json.loads(body)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", request) if isinstance(request, dict) else {}
 
 
 async def hold_lock(paths: Paths) -> int:

@@ -106,12 +106,15 @@ async def _reconcile(controller: Controller) -> Answer:
 
 
 async def _health(controller: Controller, span_s: float) -> Answer:
-    downtime = await controller.ledger.downtime(span_s)
+    try:
+        downtime, trouble = await controller.ledger.downtime(span_s), ""
+    except LedgerAwayError as error:  # what the checks say is not in the database
+        downtime, trouble = {}, str(error)
     servers = [
         {"name": name, **controller.summary(keeper), **downtime.get(name, {})}
         for name, keeper in sorted(controller.keepers.items())
     ]
-    return {"now": time.time(), "span_s": span_s, "servers": servers}
+    return {"now": time.time(), "span_s": span_s, "database": trouble, "servers": servers}
 
 
 async def _explain(controller: Controller, keeper: Keeper) -> Answer:

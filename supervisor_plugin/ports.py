@@ -1,9 +1,11 @@
 """Who holds a port: by trying to bind it, and by matching listening sockets with the descriptors of processes."""
 
 import errno
+import ipaddress
 import os
 import socket
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from supervisor_plugin.processes import PROC, pids
@@ -37,9 +39,8 @@ def is_free(port: int) -> bool:
     return True
 
 
-def listening_inodes() -> dict[str, int]:
-    """Map the inode of every listening TCP socket of this network namespace to its port."""
-    inodes: dict[str, int] = {}
+def _listening() -> Iterator[tuple[str, str, int]]:
+    """Yield inode, address as the kernel writes it, and port of every TCP socket that listens in our namespace."""
     for table in _TABLES:
         try:
             lines = (PROC / "self" / table).read_text(encoding="ascii").splitlines()[1:]
@@ -48,8 +49,32 @@ def listening_inodes() -> dict[str, int]:
         for line in lines:
             fields = line.split()
             if fields[3] == _LISTEN:
-                inodes[fields[9]] = int(fields[1].rpartition(":")[2], 16)
-    return inodes
+                address, _, port = fields[1].rpartition(":")
+                yield fields[9], address, int(port, 16)
+
+
+def listening_inodes() -> dict[str, int]:
+    """Map the inode of every listening TCP socket of this network namespace to its port."""
+    return {inode: port for inode, _, port in _listening()}
+
+
+def open_addresses(processes: Iterable[int], port: int) -> list[str]:
+    """Return the addresses other than loopback on which any of these processes listens on this port."""
+    bound = {inode: parse_address(address) for inode, address, listening in _listening() if listening == port}
+    found = {bound[inode] for pid in processes for inode in _sockets(pid) if inode in bound}
+    return sorted(str(address) for address in found if not _is_loopback(address))
+
+
+def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Read an address of `/proc/net/tcp`: 32-bit words, each in the byte order of the machine."""
+    raw = bytes.fromhex(text)
+    words = (raw[start : start + 4] for start in range(0, len(raw), 4))
+    return ipaddress.ip_address(b"".join(word[::-1] if sys.byteorder == "little" else word for word in words))
+
+
+def _is_loopback(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def ports_of(processes: Iterable[int]) -> set[int]:

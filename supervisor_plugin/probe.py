@@ -11,14 +11,16 @@ import click
 
 from registry.models import Fleet
 from supervisor_plugin import ports
+from supervisor_plugin.client import SupervisorClient, SupervisordError
 from supervisor_plugin.exchange import ProbeError
 from supervisor_plugin.gatekeeper import RegistryRefusedError, read_registry
 from supervisor_plugin.processes import start_ticks
 from supervisor_plugin.settings import Settings
-from supervisor_plugin.tables import span
+from supervisor_plugin.tables import clock, span
 from supervisor_plugin.units import Unit, make_units
 
 OK, FINDINGS, USAGE, CANNOT_START = range(4)
+FLEET_FIELDS = ("status", "health", "reason", "failures", "restarts", "since", "down_since")
 
 
 @click.command("probe")
@@ -41,7 +43,7 @@ async def _probe(settings: Settings, name: str) -> dict[str, Any]:
     units = make_units(fleet, settings.paths, settings.environ, with_proxy=False)
     if name not in units:
         raise RegistryRefusedError(_unknown(name, fleet))
-    return await probe_unit(units[name])
+    return await probe_unit(units[name]) | await _seen_by_the_fleet(SupervisorClient(settings.paths.socket), name)
 
 
 def _unknown(name: str, fleet: Fleet) -> str:
@@ -71,6 +73,20 @@ async def probe_unit(unit: Unit) -> dict[str, Any]:
     return result | (_process(unit.port) if unit.port is not None else {})
 
 
+async def _seen_by_the_fleet(client: SupervisorClient, name: str) -> dict[str, Any]:
+    """What the running fleet knows from its own checks; nothing where no fleet runs here."""
+    try:
+        status = await client.status()
+    except SupervisordError:
+        return {}
+    for server in status["servers"]:
+        if server["name"] == name:
+            down_since = server.get("down_since")
+            down_s = None if down_since is None else round(status["now"] - down_since, 1)
+            return {"fleet": {**{key: server.get(key) for key in FLEET_FIELDS}, "down_s": down_s}}
+    return {}
+
+
 def _process(port: int) -> dict[str, Any]:
     holder = ports.holder(port)
     pid = holder.pid if holder else None
@@ -95,4 +111,14 @@ def render(result: dict[str, Any]) -> str:
         uptime = f", up {span(result['uptime_s'])}" if result["uptime_s"] is not None else ""
         holder = f"pid {result['pid']} ({result['process']}){uptime}" if result["pid"] else "nobody we can see"
         lines.append(f"  port {result['port']}: {holder}")
+    if (seen := result.get("fleet")) is not None:
+        lines.append(f"  the fleet says: {_in_words(seen, time.time())}")
     return "\n".join(lines)
+
+
+def _in_words(seen: dict[str, Any], now: float) -> str:
+    since = f" since {clock(seen['since'], now)} UTC" if seen["since"] is not None else ""
+    words = [f"{seen['status']}, {seen['health']}{since}", f"{seen['failures'] or 0} failed checks in a row"]
+    if seen["down_s"] is not None:
+        words.append(f"down for {span(seen['down_s'])}")
+    return ", ".join([*words, *([seen["reason"]] if seen["reason"] else [])])

@@ -21,6 +21,7 @@ class Deed(StrEnum):
     FINALISE = "finalise"
     ADOPT = "adopt"
     RESTART = "restart"
+    REST = "let rest"
     START = "start"
 
 
@@ -36,7 +37,7 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What the table `services` says about it, for this host."""
+    """What the table `services` says about it, for this host. `seen_at`: when that was true for the last time."""
 
     name: str
     status: str
@@ -44,15 +45,17 @@ class Recorded:
     boot_id: str | None
     instance: str
     binary: str | None
+    seen_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What supervisord says about it. `is_held`: an operator stopped it."""
+    """What supervisord says about it. `is_held`: an operator stopped it. `is_stopping`: it got its SIGTERM already."""
 
     name: str
     process: Identity | None
     is_held: bool = False
+    is_stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def _declared(world: World, member: Declared) -> Iterator[PlannedStep]:
         return
     program = world.programs.get(member.name, Program(member.name, None))
     if program.process is not None:
-        yield from _running(world, member, program.process, status)
+        yield from _running(world, member, program, program.process, status)
     else:
         yield from _absent(world, member, program, status)
 
@@ -123,13 +126,19 @@ def program_is_held(world: World, name: str) -> bool:
     return name in world.programs and world.programs[name].is_held
 
 
-def _running(world: World, member: Declared, process: Identity, status: Status | None) -> Iterator[PlannedStep]:
+def _running(
+    world: World, member: Declared, program: Program, process: Identity, status: Status | None
+) -> Iterator[PlannedStep]:
     recorded = (world.recorded or {}).get(member.name)
     if status is Status.RUNNING:
         if recorded is not None and member.binary is not None and recorded.binary not in (None, member.binary):
             yield PlannedStep(Deed.RESTART, member.name, "its program or definition was replaced", process)
         return
-    if world.recorded is None or member.kind == "proxy":
+    if program.is_held:
+        yield PlannedStep(Deed.REST, member.name, "stopped by an operator", process)
+    elif program.is_stopping:  # it still answers, and a check would pass: its end is on the way all the same
+        yield PlannedStep(Deed.RESTART, member.name, "it was being stopped", process)
+    elif world.recorded is None or member.kind == "proxy":
         yield PlannedStep(Deed.ADOPT, member.name, "supervisord runs it already", process)
     elif member.mode == "fresh":
         yield PlannedStep(Deed.RESTART, member.name, "declared to start fresh", process)

@@ -16,7 +16,7 @@ on conflict (host, server) do update set
 delete from services where host = $1 and server = $2
 
 -- name: recorded
-select server, status, pid, pid_start_ticks, boot_id, instance, binary_identity from services where host = $1
+select server, status, pid, pid_start_ticks, boot_id, instance, binary_identity, updated_at from services where host = $1
 
 -- name: owner
 select instance from services where host = $1 and server = $2

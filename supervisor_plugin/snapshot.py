@@ -26,7 +26,7 @@ def snapshot(warden: Warden) -> dict[str, Any]:
         "listener": _listener(warden, age),
         "fleet": body.get("fleet", {}),
         "servers": [
-            {"name": name, **programs.get(name, {}), **_said(reported.get(name), silence), **held.get(name, {})}
+            {**_server(name, programs.get(name, {}), reported.get(name), silence), **held.get(name, {})}
             for name in names
         ],
     }
@@ -45,6 +45,18 @@ def _program(warden: Warden, process: Process) -> dict[str, Any]:
         "exited_at": facts.exited_at,
         "held_since": facts.held_since,
     }
+
+
+def _server(name: str, program: dict[str, Any], reported: dict[str, Any] | None, silence: str) -> dict[str, Any]:
+    return {"name": name, **program, **_said(reported, silence or _overtaken(reported, program))}
+
+
+def _overtaken(reported: dict[str, Any] | None, program: dict[str, Any]) -> str:
+    """Say why the listener's last word is no longer true: it was about a process that supervisord has seen end."""
+    meant = (reported or {}).get("of_pid")
+    if not program or meant is None or meant == program["pid"]:
+        return ""
+    return f"pid {meant} has ended; the listener has not said yet what follows"
 
 
 def _said(reported: dict[str, Any] | None, silence: str) -> dict[str, Any]:

@@ -46,9 +46,9 @@ class Process(Protocol):
     spawnerr: str | None
     killing: bool
     spawn: Callable[[], int | None]
+    stop: Callable[[], str | None]
     finish: Callable[[int, int], None]
 
-    def stop(self) -> str | None: ...
     def signal(self, sig: int) -> str | None: ...
 
 

@@ -78,7 +78,8 @@ def render_health(health: dict[str, Any]) -> str:
     """Show what the checks said, and how long each server was down in the span."""
     head = ("NAME", "HEALTH", "CHECKED", "LATENCY", "FAILS", "TOOLS", "PROTOCOLS", "DOWN", "TIMES", "UP", "WHY")
     rows = [head, *(_health_row(server, health["now"], health["span_s"]) for server in health["servers"])]
-    return "\n".join([f"the last {span(health['span_s'])}", "", table(rows)])
+    trouble = [f"database  {health['database']}; downtime is not known now"] if health.get("database") else []
+    return "\n".join([f"the last {span(health['span_s'])}", *trouble, "", table(rows)])
 
 
 def _health_row(server: dict[str, Any], now: float, span_s: float) -> tuple[str, ...]:

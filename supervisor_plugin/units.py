@@ -35,6 +35,7 @@ class Unit:
     cwd: str | None
     search_path: str
     make_probe: Callable[[], Probe]
+    is_loopback_only: bool = False
 
     def identify(self) -> str:
         """Return the identity of its program; raises OSError with the reason if it cannot be executed."""
@@ -93,6 +94,7 @@ def _server_unit(server: Server, fleet: Fleet, paths: Paths, environ: Mapping[st
         cwd=server.cwd,
         search_path=environ.get("PATH", os.defpath),
         make_probe=lambda: McpProbe(url, server.health.timeout_s, headers),
+        is_loopback_only=is_internal and not server.lifecycle.beyond_loopback,
     )
 
 
@@ -149,7 +151,7 @@ def _definition(server: Server) -> str:
         [
             server.transport, server.port, server.path, server.endpoint, server.command, server.cwd,
             {name: variable.value for name, variable in server.env.items()},
-            [lifecycle.user, lifecycle.memory_bytes, lifecycle.open_files],
+            [lifecycle.user, lifecycle.memory_bytes, lifecycle.open_files, lifecycle.beyond_loopback],
             server.bridge.model_dump(mode="json") if server.transport == "stdio" else None,
         ]
     )  # fmt: skip

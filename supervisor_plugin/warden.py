@@ -119,18 +119,23 @@ class Warden:
             return
         guarded.postern_guarded = True
         process.config.autostart = process.config.autorestart = False
-        name, spawn, finish = process.config.name, process.spawn, process.finish
+        name, spawn, stop, finish = process.config.name, process.spawn, process.stop, process.finish
 
         def permitted_spawn() -> int | None:
             return self._spawn(process, spawn)
 
+        def observed_stop() -> str | None:
+            # Whichever door it came through, that of the web pages included: from now on, not only from its end.
+            if name not in self._ours_to_stop and self.supervisord.options.mood == MOOD_RUNNING:
+                self.hold(name)
+            return stop()
+
         def observed_finish(pid: int, status: int) -> None:
-            by_operator = process.killing and name not in self._ours_to_stop
             self._ours_to_stop.discard(name)
             finish(pid, status)
-            self._finished(name, status, by_operator=by_operator)
+            self._finished(name, status)
 
-        process.spawn, process.finish = permitted_spawn, observed_finish
+        process.spawn, process.stop, process.finish = permitted_spawn, observed_stop, observed_finish
 
     def _spawn(self, process: Process, spawn: Callable[[], int | None]) -> int | None:
         name = process.config.name
@@ -145,11 +150,9 @@ class Warden:
         return pid
 
     @quiet
-    def _finished(self, name: str, status: int, *, by_operator: bool) -> None:
+    def _finished(self, name: str, status: int) -> None:
         facts = self.facts.setdefault(name, Facts())
         facts.wait_status, facts.exited_at = status, time.time()
-        if by_operator and self.supervisord.options.mood == MOOD_RUNNING:
-            self.hold(name)
         if name == PROXY and self.supervisord.options.mood < MOOD_RUNNING:
             self._stop_all()
 

@@ -12,7 +12,7 @@ from supervisor_plugin.client import SupervisorClient, SupervisordError
 from supervisor_plugin.exchange import ProbeError
 from supervisor_plugin.ledger import Ledger, LedgerAwayError
 from supervisor_plugin.names import EXIT_CONFIG, EXIT_NOT_EXECUTABLE, LAUNCHER_PREFIX
-from supervisor_plugin.processes import Identity, Marked, is_alive, marked_processes, signal_ours, strays, tree
+from supervisor_plugin.processes import Identity, Marked, is_alive, marked_processes, signal_ours, tree
 from supervisor_plugin.states import Drained, Exited, Gone, Left, Prepared, Refused, Spawned, SpawnFailed
 from supervisor_plugin.units import Unit
 
@@ -130,8 +130,7 @@ class Works:
 
     async def sweep(self, server: str) -> list[Identity]:
         """End every process that carries this server's mark; return what is left."""
-        marked = await asyncio.to_thread(marked_processes, self._instance)
-        return await self.end(process.identity for process in marked if process.server == server)
+        return await self.end(process.identity for process in await self.marked() if process.server == server)
 
     async def end(self, processes: Iterable[Identity]) -> list[Identity]:
         """TERM, then KILL, whoever is provably ours; return who is left."""
@@ -144,10 +143,9 @@ class Works:
                 break
         return alive
 
-    async def stray_processes(self, supervised: dict[str, Identity]) -> list[Marked]:
-        """Find what carries the fleet's mark and belongs to no current launch."""
-        marked = await asyncio.to_thread(marked_processes, self._instance)
-        return strays(marked, supervised)
+    async def marked(self) -> list[Marked]:
+        """Find what carries the fleet's mark."""
+        return await asyncio.to_thread(marked_processes, self._instance)
 
     # Checks
 
@@ -163,13 +161,19 @@ class Works:
         return "it ended"
 
     async def verify_port(self, unit: Unit, process: Identity) -> None:
-        """Make sure that the answer came from this process's tree; raise ProbeError if somebody else gave it."""
+        """Make sure that this process's tree answers, to the proxy only; raise ProbeError if it is not so."""
         if unit.port is None:
             return
-        listening = await asyncio.to_thread(lambda: ports.ports_of(tree(process.pid)))
-        if unit.port not in listening:
+        family = await asyncio.to_thread(tree, process.pid)
+        if unit.port not in await asyncio.to_thread(ports.ports_of, family):
             found = await asyncio.to_thread(ports.holder, unit.port)
             raise ProbeError(f"port {unit.port} is answered by {found}, not by this server")
+        addresses = await asyncio.to_thread(ports.open_addresses, family, unit.port)
+        if addresses and unit.is_loopback_only:
+            raise ProbeError(
+                f"it listens on {', '.join(addresses)}, where calls can pass the proxy by; make it listen on 127.0.0.1 "
+                "({host} in its command), or declare lifecycle.beyond_loopback"
+            )
 
     async def explain_failure(self, unit: Unit, process: Identity | None, reason: str) -> str:
         """Add to a failed check where the server listens instead."""

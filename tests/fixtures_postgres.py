@@ -5,6 +5,7 @@
     module_database   module    the same, shared by the tests of a module
     empty_database    function  a fresh database without our tables
     private_postgres  function  a migrated cluster of one's own that may be stopped, killed, frozen and restarted
+    renewed_postgres  function  the same, with a fresh database in the one cluster that the tests of a module hurt in turn
 
 Each has `dsn(role)`; roles are postern_owner, postern_proxy, postern_auditor, postern_operator and, for what only a test
 does, SUPERUSER. Nothing is left behind.
@@ -96,13 +97,14 @@ class PrivatePostgres:
     """A cluster for fault tests. Its database is migrated; fsync is on, as in real life."""
 
     base: Path
+    name: str = DATABASE
     server: EmbeddedPostgres = field(init=False)
 
     def __post_init__(self) -> None:
         self.server = EmbeddedPostgres(self.base)
 
-    def dsn(self, role: str = OWNER, database: str = DATABASE) -> str:
-        return self.server.dsn(role, database)
+    def dsn(self, role: str = OWNER, database: str | None = None) -> str:
+        return self.server.dsn(role, database or self.name)
 
     def start(self) -> None:
         self.server.start()
@@ -184,6 +186,32 @@ def private_postgres() -> Iterator[PrivatePostgres]:
     finally:
         own.thaw()
         discard(own.server)
+
+
+@pytest.fixture(scope="module")
+def hurt_cluster() -> Iterator[PrivatePostgres]:
+    own = PrivatePostgres(fresh_base())
+    try:
+        own.start()
+        run_apart(migrate(own.dsn()))
+        yield own
+    finally:
+        own.thaw()
+        discard(own.server)
+
+
+@pytest.fixture
+def renewed_postgres(hurt_cluster: PrivatePostgres) -> Iterator[PrivatePostgres]:
+    own = hurt_cluster
+    own.start()
+    for fresh in fresh_database(own, DATABASE):
+        own.name = fresh.name
+        try:
+            yield own
+        finally:
+            own.name = DATABASE
+            own.thaw()
+            own.start()
 
 
 def fresh_base() -> Path:

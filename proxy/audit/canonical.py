@@ -125,7 +125,7 @@ class Encoder:
                 scopes(need.matched),
             )
         )
-        return _remembered(self._asked, asked, made, 4 * REMEMBERED_BYTES)
+        return _remembered(self._asked, asked, made, WORD_BYTES)  # so short that no word of the key was cut
 
     def _outcome(self, outcome: Outcome) -> bytes:
         word = self._word

@@ -6,6 +6,8 @@ the rest connects. The signature is over the exact text of the statement.
 
 import base64
 import binascii
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +23,7 @@ from proxy.audit.keys import Signer
 
 CheckpointKind = Literal["head", "close", "prune"]
 VERSION: Final = 1
+_LINE_BEGINS: Final = '{"statement": "'
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +98,20 @@ def read_checkpoint(statement: str, key: str, signature: bytes) -> Checkpoint:
         if said["v"] != VERSION or kind not in ("head", "close", "prune"):
             raise ValueError("not a checkpoint of a known version")
         if kind == "prune":
-            dropped = tuple(Dropped(**each) for each in said["dropped"])
+            dropped = tuple(_dropped(each) for each in said["dropped"])
             return Checkpoint(kind, statement, key, signature, at, dropped=dropped)
-        head = Head(said["seq"], bytes.fromhex(said["hash"]))
-        return Checkpoint(kind, statement, key, signature, at, UUID(said["writer"]), head)
-    except (KeyError, TypeError, AttributeError) as error:
+        return Checkpoint(kind, statement, key, signature, at, UUID(said["writer"]), head_of(said))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a checkpoint: {error!r}") from error
 
 
+def head_of(said: Any) -> Head:
+    """Return the entry that `seq` and `hash` name; raise ValueError, KeyError or TypeError where they name none."""
+    return Head(_number(said["seq"]), _hash(said["hash"]))
+
+
 def append_to_file(path: Path, checkpoint: Checkpoint) -> None:
-    """Append one line, and return when it is on the disk."""
+    """Append one line, and return when it is on the disk. A line that a crash has torn is ended first."""
     line = json.dumps(
         {
             "statement": checkpoint.statement,
@@ -112,20 +119,27 @@ def append_to_file(path: Path, checkpoint: Checkpoint) -> None:
             "signature": base64.b64encode(checkpoint.signature).decode(),
         }
     )
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
     try:
-        os.write(handle, line.encode() + b"\n")
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        end = os.fstat(handle).st_size
+        is_torn = end > 0 and os.pread(handle, 1, end - 1) != b"\n"
+        whole = b"\n" * is_torn + line.encode() + b"\n"
+        if os.write(handle, whole) < len(whole):
+            raise OSError(errno.ENOSPC, "the line is torn: no space left", str(path))
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
 def read_file(path: Path) -> list[Checkpoint]:
-    """Return the checkpoints of a file, without a torn last line; raise ValueError with the number of a bad one."""
+    """Return the checkpoints of a file, without torn lines; raise ValueError with the number of a bad one."""
     found: list[Checkpoint] = []
     text = path.read_text(encoding="utf-8")
     complete = text[: text.rfind("\n") + 1]
-    for number, line in enumerate(complete.splitlines(), start=1):
+    for number, line in enumerate(complete.split("\n")[:-1], start=1):
+        if _is_torn(line):
+            continue
         try:
             said = cast("dict[str, Any]", json.loads(line))
             signature = base64.b64decode(said["signature"], validate=True)
@@ -135,6 +149,17 @@ def read_file(path: Path) -> list[Checkpoint]:
     return found
 
 
+def _is_torn(line: str) -> bool:
+    """Whether a line is the beginning of one, and no more: what a crash or a full disk leaves."""
+    if not line.startswith(_LINE_BEGINS[: len(line)]):
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False
+
+
 def row_of(checkpoint: Checkpoint) -> tuple[object, ...]:
     """Return the values of a row of audit_checkpoints, as `record_checkpoint` takes them."""
     seq = checkpoint.head.seq if checkpoint.head else None
@@ -142,6 +167,28 @@ def row_of(checkpoint: Checkpoint) -> tuple[object, ...]:
         *(checkpoint.kind, checkpoint.at, checkpoint.writer_id, seq),
         *(checkpoint.statement, checkpoint.key_id, checkpoint.signature),
     )
+
+
+def _dropped(said: Mapping[str, Any]) -> Dropped:
+    """Read one range of a prune; ValueError, KeyError or TypeError for what is none."""
+    previous, last = _hash(said["previous"]), _hash(said["hash"])
+    first, end = _number(said["first"]), _number(said["last"])
+    if end < first:
+        raise ValueError("a range ends before it begins")
+    return Dropped(str(UUID(said["writer"])), first, end, previous.hex(), last.hex())
+
+
+def _number(said: object) -> int:
+    if isinstance(said, int) and not isinstance(said, bool) and 0 < said < 2**63:
+        return said
+    raise ValueError("not the number of an entry")
+
+
+def _hash(said: str) -> bytes:
+    made = bytes.fromhex(said)
+    if len(made) != 32:
+        raise ValueError("not a SHA-256")
+    return made
 
 
 def _text(statement: Mapping[str, object]) -> str:

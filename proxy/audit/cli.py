@@ -15,10 +15,10 @@ import asyncpg
 import click
 
 from proxy.audit import render
-from proxy.audit.export import Format, MissingExtraError, export, format_of
+from proxy.audit.export import Format, MissingExtraError, export, format_of, replacing
 from proxy.audit.integrity_cli import gaps, prune, verify
 from proxy.audit.options import EXIT_FINDINGS, Access, console, filters, runs, stop
-from proxy.audit.query import GROUPS, Cursor, Filter, choose_source, find, pages, stats
+from proxy.audit.query import GROUPS, Cursor, Filter, choose_source, columns, find, pages, stats
 from proxy.audit.tail import Tail
 from registry.database.driver import Record
 from registry.database.errors import DatabaseError
@@ -161,12 +161,12 @@ async def export_command(access: Access, wanted: Filter, *, output: Path | None,
         stop("Parquet needs --output", code=2)
     async with access.opened() as database:
         source = await choose_source(database)
-        found = pages(database, source, wanted, oldest_first=True)
-        with nullcontext(sys.stdout.buffer) if output is None else output.open("wb") as out:
-            try:
-                total = await export(found, chosen, out, _counter())
-            except MissingExtraError as error:
-                stop(str(error))
+        found, names = pages(database, source, wanted, oldest_first=True), await columns(database, source)
+        try:
+            with nullcontext(sys.stdout.buffer) if output is None else replacing(output) as out:
+                total = await export(found, names, chosen, out, _counter())
+        except MissingExtraError as error:
+            stop(str(error))
     click.echo(f"{total} rows", err=True)
 
 

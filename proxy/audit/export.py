@@ -3,7 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import AsyncIterable, Callable, Sequence
+import os
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Protocol
@@ -26,11 +28,29 @@ class Sheet(Protocol):
     def close(self) -> None: ...
 
 
+@contextmanager
+def replacing(path: Path) -> Generator[BinaryIO]:
+    """Lend a file that takes the place of `path` when all went well; otherwise what was there stays."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 async def export(
-    pages: AsyncIterable[Sequence[Record]], kind: Format, out: BinaryIO, count: Callable[[int], None]
+    pages: AsyncIterable[Sequence[Record]],
+    columns: Sequence[str],
+    kind: Format,
+    out: BinaryIO,
+    count: Callable[[int], None],
 ) -> int:
     """Write all pages; return the number of rows. `count` is called with it as it grows."""
-    sheet, total = _SHEETS[kind](out), 0
+    sheet, total = _SHEETS[kind](out, columns), 0
     async for page in pages:
         sheet.add(page)
         total += len(page)
@@ -53,7 +73,7 @@ def format_of(path: Path | None) -> Format:
 class JsonLines:
     """One JSON object a line."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, _columns: Sequence[str]) -> None:
         self._out = out
 
     def add(self, rows: Sequence[Record]) -> None:
@@ -66,17 +86,16 @@ class JsonLines:
 class Csv:
     """RFC 4180 with a header. A text that a spreadsheet would run as a formula gets a leading apostrophe."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, columns: Sequence[str]) -> None:
         self._out = out
-        self._begun = False
+        self._write([columns])
 
     def add(self, rows: Sequence[Record]) -> None:
+        self._write([_cell(plain(value)) for _, value in row.items()] for row in rows)
+
+    def _write(self, lines: Iterable[Sequence[Any]]) -> None:
         text = io.StringIO()
-        writer = csv.writer(text)
-        if not self._begun and rows:
-            writer.writerow(list(rows[0].keys()))
-            self._begun = True
-        writer.writerows([_cell(plain(value)) for _, value in row.items()] for row in rows)
+        csv.writer(text).writerows(lines)
         self._out.write(text.getvalue().encode())
 
     def close(self) -> None:
@@ -86,14 +105,14 @@ class Csv:
 class Parquet:
     """Apache Parquet, zstd; needs pyarrow, which is the extra `postern[parquet]`."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, columns: Sequence[str]) -> None:
         try:
             self._arrow: Any = import_module("pyarrow")
-            self._parquet: Any = import_module("pyarrow.parquet")
+            parquet: Any = import_module("pyarrow.parquet")
         except ImportError as error:
             raise MissingExtraError("Parquet needs pyarrow: install postern[parquet]") from error
-        self._out = out
-        self._writer: Any = None
+        self._schema = self._arrow.schema([(name, self._type(name)) for name in columns])
+        self._writer = parquet.ParquetWriter(out, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
 
     def add(self, rows: Sequence[Record]) -> None:
@@ -103,18 +122,12 @@ class Parquet:
 
     def close(self) -> None:
         self._flush()
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()
 
     def _flush(self) -> None:
-        if not self._rows:
-            return
-        schema = self._arrow.schema([(name, self._type(name)) for name in self._rows[0]])
-        table = self._arrow.Table.from_pylist(self._rows, schema=schema)
-        if self._writer is None:
-            self._writer = self._parquet.ParquetWriter(self._out, table.schema, compression="zstd")
-        self._writer.write_table(table)
-        self._rows = []
+        if self._rows:
+            self._writer.write_table(self._arrow.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
 
     def _type(self, name: str) -> Any:
         arrow = self._arrow
@@ -131,7 +144,11 @@ _TIMES: Final = frozenset({"started_at", "completed_at", "last_seen"})
 _NUMBERS: Final = frozenset(
     {"format", "seq", "input_bytes", "output_bytes", "http_status", "duration_us", "upstream_us", "events", "repeats"}
 )
-_SHEETS: Final[dict[Format, Callable[[BinaryIO], Sheet]]] = {"jsonl": JsonLines, "csv": Csv, "parquet": Parquet}
+_SHEETS: Final[dict[Format, Callable[[BinaryIO, Sequence[str]], Sheet]]] = {
+    "jsonl": JsonLines,
+    "csv": Csv,
+    "parquet": Parquet,
+}
 
 
 def _cell(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Checking one writer's chain, link by link, against itself and against signed checkpoints. Pure (SPEC A6)."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -101,27 +101,40 @@ class ChainCheck:
 
 @dataclass
 class Evidence:
-    """What the signed statements say, table and file together."""
+    """What the signed statements say, table and file together: of each only what its entry's hash is compared with.
 
-    heads: dict[UUID, dict[int, bytes]]
-    dropped: dict[UUID, dict[int, Dropped]]
-    findings: list[Finding]
+    Give it the checkpoints of the table as they come, then `conclude`. Without any key the statements are taken as they
+    are, and counted as unchecked. `outside` are the checkpoints of the file that were not met in the table yet.
+    """
+
+    keys: PublicKeys
+    outside: dict[tuple[str, bytes], Checkpoint] = field(default_factory=dict[tuple[str, bytes], Checkpoint])
+    heads: dict[UUID, dict[int, bytes]] = field(default_factory=dict[UUID, dict[int, bytes]])
+    dropped: dict[UUID, dict[int, Dropped]] = field(default_factory=dict[UUID, dict[int, Dropped]])
+    findings: list[Finding] = field(default_factory=list[Finding])
     count: int = 0
     unchecked: int = 0
 
+    def take(self, stored: Checkpoint) -> None:
+        """Take a checkpoint of the table."""
+        self.outside.pop((stored.statement, stored.signature), None)
+        _take(self, stored, self.keys)
 
-def weigh(table: Iterable[Checkpoint], file: Iterable[Checkpoint], keys: PublicKeys) -> Evidence:
-    """Collect what can be trusted. Without any key the statements are taken as they are, and counted as unchecked."""
-    stored, outside = list(table), list(file)
-    evidence = Evidence({}, {}, [])
-    known = {checkpoint.statement for checkpoint in stored}
-    for checkpoint in outside:
-        if checkpoint.statement not in known:
+    def conclude(self) -> None:
+        """Take what only the file has: it was removed from the table, or altered there."""
+        for checkpoint in self.outside.values():
             message = f"the checkpoint of {checkpoint.at.isoformat()} is in the file but not in the table"
             seq = checkpoint.head.seq if checkpoint.head else None
-            evidence.findings.append(Finding(Code.CHECKPOINT_REMOVED, message, checkpoint.writer_id, seq))
-    for checkpoint in {each.statement: each for each in (*stored, *outside)}.values():
-        _take(evidence, checkpoint, keys)
+            self.findings.append(Finding(Code.CHECKPOINT_REMOVED, message, checkpoint.writer_id, seq))
+            _take(self, checkpoint, self.keys)
+
+
+def weigh(table: Iterable[Checkpoint], file: Iterable[Checkpoint], keys: PublicKeys) -> Evidence:
+    """Collect what the statements of table and file say, as far as they can be trusted."""
+    evidence = Evidence(keys, {(each.statement, each.signature): each for each in file})
+    for checkpoint in table:
+        evidence.take(checkpoint)
+    evidence.conclude()
     return evidence
 
 

@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import os
 import random
-from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from uuid import UUID
 
 from proxy.audit.canonical import Encoder
 from proxy.audit.chain import COPY_HEADER, COPY_TRAILER, FORMAT, Head, Links, genesis
+from proxy.audit.debts import Debts
 from proxy.audit.entry import Entry, encode_entry, minimal, owed
 from proxy.audit.errors import AuditConflict, AuditUnavailable
 from proxy.audit.limits import Counters, Limits
@@ -29,6 +29,7 @@ from proxy.ids import execution_id
 
 BACKOFF_S: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 TICK_S: Final = 0.05
+LOOK_S: Final = 2.0
 
 _log = logging.getLogger("postern.audit")
 
@@ -55,12 +56,14 @@ class Flusher:
         self._notary = notary
         self._links = Links(store.writer_id)
         self._head = genesis(store.writer_id)
-        self._owed: deque[Row] = deque()
+        self._owed = Debts(limits.owed_entries, limits.owed_bytes)
         self._doubt: Doubt | None = None
         self._attempt = 0
         self._closing = False
         self._attest_at: asyncio.TimerHandle | None = None
         self._attest_due = False
+        self._look_at: asyncio.TimerHandle | None = None
+        self._look_due = False
 
     @property
     def retry_after_s(self) -> float:
@@ -70,10 +73,14 @@ class Flusher:
     def owe(self, record: Intent | Row) -> None:
         """Keep the row of a request whose caller is told 503, to be written later."""
         self.counters.failed += 1
-        if len(self._owed) >= self._limits.owed_entries:
-            self._owed.popleft()
-            self.counters.unrecorded += 1
-        self._owed.append(owed(record, datetime.now(UTC)))
+        has_reached = isinstance(record, Row) and (
+            record.outcome.upstream_us is not None or record.request.execution_id in self.open_intents
+        )
+        if self._owed.add(owed(record, datetime.now(UTC)), has_reached=has_reached):
+            return
+        self.counters.unrecorded += 1
+        if self.counters.unrecorded == 1:
+            _log.critical("no room for more rows of this outage: what is refused from now on is only counted")
 
     def close(self) -> None:
         """Let `run` return when all is committed."""
@@ -83,16 +90,17 @@ class Flusher:
     def give_up(self) -> None:
         """Fail whoever still waits; `run` has ended."""
         self.healthy = False
-        if self._attest_at is not None:
-            self._attest_at.cancel()
-        for entry in [*self._line.remove(lambda _: True), *(self._doubt.batch if self._doubt else ())]:
+        for timer in (self._attest_at, self._look_at):
+            if timer is not None:
+                timer.cancel()
+        left = [*self._line.remove(lambda _: True), *(self._doubt.batch if self._doubt else ())]
+        for entry in left:
             entry.fail(AuditUnavailable("the audit writer was closed before the commit"))
-        if self._owed:
-            _log.critical("%d requests of an outage remain without a row: the store did not come back", len(self._owed))
+        if count := len(self._owed) + sum(entry.kind == "row" for entry in left):
+            _log.critical("%d requests of an outage may remain without a row: the store did not come back", count)
 
     def _pay(self) -> None:
-        while self._owed:
-            row = self._owed.popleft()
+        for row in self._owed.pay():
             self._line.add(encode_entry(self._encoder, row, None, float("inf"), is_patient=True))
 
     def _delay_s(self) -> float:
@@ -100,6 +108,7 @@ class Flusher:
 
     async def run(self) -> None:
         """Commit what comes, until `close` and the line is empty."""
+        self._look_later()
         while True:
             try:
                 while await self._has_more():
@@ -123,9 +132,24 @@ class Flusher:
                 self._pay()
             elif self._closing:
                 return False
+            elif self._look_due:
+                await self._look()
             else:
                 await self._line.filled()
         return True
+
+    async def _look(self) -> None:
+        """See that the store is there while nothing is written: health must not say so without proof."""
+        await self._store.probe()
+        self._look_due = False
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self._look_at = asyncio.get_running_loop().call_later(LOOK_S, self._look_soon)
+
+    def _look_soon(self) -> None:
+        self._look_due = True
+        self._line.wake()
 
     async def _commit(self, batch: list[Entry]) -> None:
         """Commit a batch; if PostgreSQL refuses an entry, each on its own."""

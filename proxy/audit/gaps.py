@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from proxy.audit.checkpoint import Checkpoint
@@ -27,7 +27,7 @@ class Gap:
 
 async def find_gaps(database: Connection, now: datetime) -> list[Gap]:
     """Return every gap: numbers, open intents, counters against rows, outages."""
-    checkpoints, _ = await stored_checkpoints(database)
+    checkpoints = [each async for each in stored_checkpoints(database, [])]
     writers = await database.fetch(_SQL["last_numbers"])
     return [
         *await _numbers(database, checkpoints),
@@ -39,14 +39,22 @@ async def find_gaps(database: Connection, now: datetime) -> list[Gap]:
 
 
 async def _numbers(database: Connection, checkpoints: Iterable[Checkpoint]) -> list[Gap]:
-    pruned = {
-        (gone.writer, number) for each in checkpoints for gone in each.dropped for number in (gone.first, gone.last)
-    }
+    pruned: dict[UUID, dict[int, int]] = {}
+    for each in checkpoints:
+        for gone in each.dropped:
+            pruned.setdefault(UUID(gone.writer), {})[gone.first] = gone.last
     return [
-        Gap("missing entries", f"writer {row['writer_id']}: entries {row['first']} to {row['last']} are not there")
+        Gap("missing entries", f"writer {row['writer_id']}: entries {first} to {row['last']} are not there")
         for row in await database.fetch(_SQL["missing_numbers"])
-        if not {(str(row["writer_id"]), row["first"]), (str(row["writer_id"]), row["last"])} <= pruned
+        if (first := _behind(pruned.get(row["writer_id"], {}), row["first"])) <= row["last"]
     ]
+
+
+def _behind(pruned: Mapping[int, int], first: int) -> int:
+    """Return the first number from `first` on that no prune accounts for."""
+    while (last := pruned.get(first)) is not None:
+        first = last + 1
+    return first
 
 
 def _ends(writers: Iterable[Any], checkpoints: Iterable[Checkpoint]) -> list[Gap]:
@@ -81,19 +89,36 @@ async def _counts(database: Connection, writers: Iterable[Any], checkpoints: Ite
     """Hold the last signed counters of each writer, or those of its closing, against its rows."""
     claims: dict[UUID, tuple[int, Mapping[str, int]]] = {}
     for row in writers:
-        closed: dict[str, Any] = json.loads(row["closed"]) if row["closed"] else {}
-        if closed.get("counts"):
-            claims[row["writer_id"]] = (closed["seq"], closed["counts"])
+        if claim := read_claim(row["closed"]):
+            claims[row["writer_id"]] = claim
     pruned = {UUID(gone.writer) for each in checkpoints for gone in each.dropped}
     for each in checkpoints:
-        if each.writer_id is not None and each.head is not None and (counts := json.loads(each.statement)["counts"]):
-            claims[each.writer_id] = (each.head.seq, counts)
+        if each.writer_id is not None and (claim := read_claim(each.statement)):
+            claims[each.writer_id] = claim
     return [
         gap
         for writer, (seq, counts) in claims.items()
         if writer not in pruned
         for gap in count_gaps(writer, counts, await database.fetchval(_SQL["rows_of"], writer, seq))
     ]
+
+
+def read_claim(text: str | None) -> tuple[int, Mapping[str, int]] | None:
+    """Return the entry up to which a writer has counted, and its counters; None where it says nothing, or rubbish.
+
+    The proxy's role may write what it likes into the tables: nothing of it may end the search.
+    """
+    said = _read_object(text)
+    counts, seq = said.get("counts"), said.get("seq")
+    if not isinstance(counts, dict) or not isinstance(seq, int) or not 0 <= seq < 2**63:
+        return None
+    known = {name: value for name, value in cast("dict[str, object]", counts).items() if isinstance(value, int)}
+    return (seq, known) if {"rows", "answered", "unrecorded"} <= known.keys() else None
+
+
+def _read_object(text: str | None) -> dict[str, Any]:
+    said: object = json.loads(text) if text else None
+    return cast("dict[str, Any]", said) if isinstance(said, dict) else {}
 
 
 def count_gaps(writer: UUID, counts: Mapping[str, int], rows: int) -> list[Gap]:
@@ -112,12 +137,16 @@ def count_gaps(writer: UUID, counts: Mapping[str, int], rows: int) -> list[Gap]:
 
 def outage_gaps(event: Record) -> list[Gap]:
     """Tell what an outage left: entries that the database lost, rows whose callers were told 503."""
-    detail = json.loads(event["detail"])
+    detail = _read_object(event["detail"])
     gaps: list[Gap] = []
-    if lost := detail.get("lost"):
-        message = f"writer {event['writer_id']}: the database lost committed entries {lost['from']} to {lost['to']}"
+    lost, withheld = detail.get("lost"), detail.get("committed_but_withheld")
+    if isinstance(lost, dict):
+        span = cast("dict[str, object]", lost)
+        message = (
+            f"writer {event['writer_id']}: the database lost committed entries {span.get('from')} to {span.get('to')}"
+        )
         gaps.append(Gap("lost by the database", f"{message}, before {event['at'].isoformat()}"))
-    for execution in detail.get("committed_but_withheld", ()):
+    for execution in cast("list[object]", withheld) if isinstance(withheld, list) else ():
         message = f"execution {execution}: its row was committed, but its caller was told 503"
         gaps.append(Gap("withheld answer", message, is_loss=False))
     return gaps

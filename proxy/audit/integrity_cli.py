@@ -16,7 +16,6 @@ from proxy.audit import verify as verification
 from proxy.audit.checkpoint import Checkpoint, read_file
 from proxy.audit.findings import describe
 from proxy.audit.options import EXIT_FINDINGS, Access, runs, stop
-from proxy.audit.when import parse_span
 
 _CHECKPOINTS = click.option(
     "--checkpoints",
@@ -90,7 +89,7 @@ async def prune(
     """
     now = datetime.now(UTC)
     try:
-        cutoff = now - parse_span(keep)
+        cutoff = now - pruning.span_to_keep(keep)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--keep") from error
     signer = None if dry_run else access.signer(signing_key)

@@ -15,6 +15,7 @@ class Limits:
     queue_bytes: int = 64 * 1024 * 1024
     queue_wait_s: float = 1.0
     owed_entries: int = 10_000
+    owed_bytes: int = 64 * 1024 * 1024
     drain_s: float = 5.0
 
 

@@ -7,7 +7,7 @@ entries are several ranges of several chains; the statement names each with the 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +17,11 @@ from proxy.audit.checkpoint import Checkpoint, Dropped, append_to_file, row_of, 
 from proxy.audit.errors import AuditStoreError
 from proxy.audit.keys import Signer
 from proxy.audit.store import record_checkpoint
+from proxy.audit.when import parse_span
 from registry.database.driver import Connection
 from registry.database.queries import load
 
+LEAST_KEPT: Final = timedelta(days=1)
 _SQL = load("proxy.audit", "prune.sql")
 _BOUNDS: Final = re.compile(r"FOR VALUES FROM \('([^']+)'\) TO \('([^']+)'\)")
 
@@ -45,6 +47,17 @@ class Pruned:
     rows: int
     refusal: str | None = None
     checkpoint: Checkpoint | None = None
+
+
+def span_to_keep(text: str) -> timedelta:
+    """Read how much is kept; raise ValueError, also for less than a day.
+
+    A request that has no intent may still get its row into a period that has just ended.
+    """
+    span = parse_span(text)
+    if span < LEAST_KEPT:
+        raise ValueError(f"at least a day is kept, got {text!r}")
+    return span
 
 
 async def periods_before(database: Connection, cutoff: datetime) -> list[Period]:

@@ -71,6 +71,11 @@ async def choose_source(database: Connection) -> Source:
     return "audit_log" if await database.fetchval(_SQL["may_see_payloads"]) else "audit_metadata"
 
 
+async def columns(database: Connection, source: Source) -> list[str]:
+    """Return the names of the columns that a row has."""
+    return [row["name"] for row in await database.fetch(sql("columns", source))]
+
+
 async def pages(
     database: Connection, source: Source, wanted: Filter, *, after: Cursor | None = None, oldest_first: bool = False
 ) -> AsyncGenerator[list[Record]]:

@@ -4,6 +4,9 @@
 -- name: may_see_payloads
 select has_table_privilege('audit_log', 'select')
 
+-- name: columns
+select attname as name from pg_attribute where attrelid = '{source}'::regclass and attnum > 0 and not attisdropped order by attnum
+
 -- name: matches
     ($1::text is null or server = $1)
 and ($2::text is null or tool = $2)

@@ -119,6 +119,10 @@ class Store:
         """Say whether a reconciler took this writer for dead."""
         return bool(await self._guard(self._live().fetchval(_SQL["is_closed"], self.writer_id)))
 
+    async def probe(self) -> None:
+        """Return when the database has answered; raise StoreLostError."""
+        await self._guard(self._live().fetchval(_SQL["probe"], timeout=self._timeout_s))
+
     async def note(self, event: str, at: datetime, detail: Mapping[str, object]) -> None:
         """Record an event of the writer's life."""
         values = (self.writer_id, event, at, self.instance, json.dumps(detail))

@@ -16,6 +16,9 @@ select pg_terminate_backend(pid) from pg_locks
 -- name: head
 select seq, row_hash from audit_entries where writer_id = $1 order by seq desc limit 1
 
+-- name: probe
+select 1
+
 -- name: is_closed
 select exists (select from audit_writers where writer_id = $1 and event = 'closed')
 

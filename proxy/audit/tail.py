@@ -7,18 +7,22 @@ looked up anew at every turn.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
 from proxy.audit.query import Filter, Source, sql
 from registry.database.driver import Connection, Record
 
+MOST_A_TURN: Final = 5_000
+
 
 @dataclass
 class Tail:
-    """Positions per writer. `start` sets them to the end of now, `advance` returns what came since."""
+    """Positions per writer. `start` sets them to the end of now, `advance` returns what came since, in turns."""
 
     source: Source
     wanted: Filter
+    most: int = MOST_A_TURN
     _seen: dict[UUID, int] = field(default_factory=dict[UUID, int])
 
     async def start(self, database: Connection, last: int) -> list[Record]:
@@ -30,13 +34,17 @@ class Tail:
         return rows[::-1]
 
     async def advance(self, database: Connection) -> Sequence[Record]:
-        """Return the matching rows that became visible since the last turn, in the order of their completion."""
+        """Return matching rows that became visible since the last turn, in the order of their completion.
+
+        Of each writer at most `most` numbers are passed at a time: the rest, after a long absence, comes next time.
+        """
         async with database.transaction(isolation="repeatable_read", readonly=True):
             heads = await self._heads(database)
-            moved = {writer: seq for writer, seq in heads.items() if seq > self._seen.get(writer, 0)}
+            seen = {writer: self._seen.get(writer, 0) for writer in heads}
+            moved = {w: min(seq, seen[w] + self.most) for w, seq in heads.items() if seq > seen[w]}
             if not moved:
                 return ()
-            positions = [self._seen.get(writer, 0) for writer in moved]
+            positions = [seen[writer] for writer in moved]
             rows = await database.fetch(
                 sql("tail", self.source), *self.wanted.values(), list(moved), positions, list(moved.values())
             )

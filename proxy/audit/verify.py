@@ -1,20 +1,23 @@
 """`verify`: every chain from its genesis to its end, in pieces, flat in memory (SPEC A6)."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+import json
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
 
-from proxy.audit.chain import STORED_COLUMNS
-from proxy.audit.checkpoint import Checkpoint, read_checkpoint
-from proxy.audit.findings import ChainCheck, Code, Evidence, Finding, weigh
+from proxy.audit.chain import STORED_COLUMNS, Head
+from proxy.audit.checkpoint import Checkpoint, head_of, read_checkpoint
+from proxy.audit.findings import ChainCheck, Code, Evidence, Finding
 from proxy.audit.keys import PublicKeys
-from proxy.audit.walk import CopyReader, Link
+from proxy.audit.walk import CopyReader
 from registry.database.driver import Connection
 from registry.database.queries import load
 
 PIECE: Final = 20_000
+PAGE: Final = 5_000
+MOST_OF_A_PIECE: Final = 1_000
 _SQL = load("proxy.audit", "verify.sql")
 _ENTRIES: Final = _SQL["entries"].replace("{columns}", ", ".join(STORED_COLUMNS))
 
@@ -48,8 +51,11 @@ async def verify(
     most: int = 100,
 ) -> Report:
     """Verify all chains; keep the first `most` findings. The checkpoints of the file count like those of the table."""
-    stored, unreadable = await stored_checkpoints(database)
-    evidence = weigh(stored, file, keys)
+    evidence = Evidence(keys, {(each.statement, each.signature): each for each in file})
+    unreadable: list[int] = []
+    async for each in stored_checkpoints(database, unreadable):
+        evidence.take(each)
+    evidence.conclude()
     report = Report(checkpoints=evidence.count, unchecked=evidence.unchecked, findings=evidence.findings[:most])
     report.findings += [
         Finding(Code.BAD_SIGNATURE, f"checkpoint {each} of the table is no statement") for each in unreadable
@@ -71,22 +77,31 @@ async def verify(
     return report
 
 
-async def stored_checkpoints(database: Connection) -> tuple[list[Checkpoint], list[int]]:
-    """Return the checkpoints of the table, and the ids of rows that are none."""
-    found: list[Checkpoint] = []
-    unreadable: list[int] = []
-    for row in await database.fetch(_SQL["checkpoints"]):
-        try:
-            found.append(read_checkpoint(row["statement"], row["key_id"], row["signature"]))
-        except ValueError:
-            unreadable.append(row["checkpoint_id"])
-    return found, unreadable
+async def stored_checkpoints(database: Connection, unreadable: list[int]) -> AsyncGenerator[Checkpoint]:
+    """Yield the checkpoints of the table in their order; add the ids of rows that are none to `unreadable`."""
+    after = 0
+    while page := await database.fetch(_SQL["checkpoints"], after, PAGE):
+        after = page[-1]["checkpoint_id"]
+        for row in page:
+            try:
+                yield read_checkpoint(row["statement"], row["key_id"], row["signature"])
+            except ValueError:
+                unreadable.append(row["checkpoint_id"])
+
+
+def read_closing(detail: str | None) -> Head | None:
+    """Return the last entry that the event `closed` of a writer names; it is not signed, and may be rubbish."""
+    try:
+        return head_of(json.loads(detail)) if detail else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _check(writer: UUID, evidence: Evidence, found: Any) -> ChainCheck:
     heads = dict(evidence.heads.get(writer, {}))
-    if found is not None and found["closed_seq"]:
-        heads.setdefault(found["closed_seq"], found["closed_hash"])
+    closed = read_closing(found["closed"]) if found is not None else None
+    if closed is not None:
+        heads.setdefault(closed.seq, closed.hash)
     return ChainCheck(writer, heads, evidence.dropped.get(writer, {}))
 
 
@@ -95,23 +110,23 @@ async def _walk(database: Connection, check: ChainCheck) -> AsyncGenerator[tuple
     start = 1
     while (begin := await database.fetchval(_SQL["next_seq"], check.writer, start)) is not None:
         start = begin + PIECE
-        before, findings = check.entries, list[Finding]()
-        for link in await _links(database, check.writer, begin, start):
-            findings += check.feed(link)
+        before = check.entries
+        findings = await _feed(database, check, begin, start)
         yield check.entries - before, findings
     yield 0, list(check.finish())
 
 
-async def _links(database: Connection, writer: UUID, begin: int, end: int) -> Iterator[Link]:
-    """Return the links from number `begin` up to `end`: all entries of one number are in one piece."""
-    pieces: list[bytes] = []
+async def _feed(database: Connection, check: ChainCheck, begin: int, end: int) -> list[Finding]:
+    """Check the links from number `begin` up to `end` as they come: no more than one entry is held at a time."""
+    reader, findings = CopyReader(), list[Finding]()
 
     async def take(data: bytes) -> None:
-        pieces.append(data)
+        for link in reader.feed(data):
+            findings.extend(check.feed(link))
+            del findings[MOST_OF_A_PIECE:]
 
-    await cast("Any", database).copy_from_query(_ENTRIES, writer, begin, end, output=take, format="binary")
-    reader = CopyReader()
-    return (link for piece in pieces for link in reader.feed(piece))
+    await cast("Any", database).copy_from_query(_ENTRIES, check.writer, begin, end, output=take, format="binary")
+    return findings
 
 
 def _begun(finding: Finding) -> datetime:

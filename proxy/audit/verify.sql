@@ -6,14 +6,13 @@ with recursive present as (
         from present p where p.writer_id is not null)
 select coalesce(p.writer_id, o.writer_id) as writer_id, o.writer_id is not null as is_announced,
        coalesce((select e.seq from audit_entries e where e.writer_id = p.writer_id order by e.seq desc limit 1), 0) as last_seq,
-       (select (c.detail ->> 'seq')::bigint from audit_writers c where c.writer_id = o.writer_id and c.event = 'closed') as closed_seq,
-       (select decode(c.detail ->> 'hash', 'hex') from audit_writers c where c.writer_id = o.writer_id and c.event = 'closed') as closed_hash
+       (select c.detail from audit_writers c where c.writer_id = o.writer_id and c.event = 'closed') as closed
   from (select writer_id from present where writer_id is not null) p
   full join (select writer_id from audit_writers where event = 'opened') o on o.writer_id = p.writer_id
  order by 1
 
 -- name: checkpoints
-select checkpoint_id, statement, key_id, signature from audit_checkpoints order by checkpoint_id
+select checkpoint_id, statement, key_id, signature from audit_checkpoints where checkpoint_id > $1 order by checkpoint_id limit $2
 
 -- name: entries
 select {columns} from audit_entries where writer_id = $1 and seq >= $2 and seq < $3 order by seq

@@ -63,8 +63,7 @@ class Spawner:
         try:
             await child.connect()
         except OSError:
-            kill_group(process.pid)
-            process.wait()
+            child.abandon()
             raise
         return child
 
@@ -138,6 +137,19 @@ class Child:
         self._frames = FrameSplitter(command.frame_cap_bytes)
         self._log = FrameSplitter(_LOG_LINE_BYTES)
         self._finishing: asyncio.Task[None] | None = None
+        self._pidfd: int | None = None
+
+    def abandon(self) -> None:
+        """End a child that could not be attached, and let nobody signal its number later: it may be another's then."""
+        if self._pidfd is not None:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        kill_group(self.pid)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        self._on_reaped()
 
     async def connect(self) -> None:
         """Attach the pipes to the running loop."""
@@ -192,6 +204,7 @@ class Child:
 
     def _on_process_exit(self) -> None:
         """End the group, then reap: the process is a zombie now, so its group id cannot be anybody else's."""
+        assert self._pidfd is not None  # noqa: S101 - it is what woke us
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         kill_group(self.pid)

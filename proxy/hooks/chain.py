@@ -22,7 +22,6 @@ from registry.contracts.differences import differences
 
 MOST_LEFT_BEHIND = 64
 _SHOWN_CHANGES = 20
-_REASON_CHARS = 500
 _log = logging.getLogger("postern.hooks")
 Record = dict[str, object]
 
@@ -105,9 +104,9 @@ async def _run(step: Step, event: HookEvent) -> tuple[Answer | HookError, Record
     record: Record = {"hook": step.name, "event": event.event, "did": _deed(answer)}
     record["ms"] = round((perf_counter_ns() - began) / 1e6, 2)
     if isinstance(answer, Refuse):
-        record["reason"] = answer.reason[:_REASON_CHARS]
+        record["reason"] = answer.reason
     elif isinstance(answer, HookError):
-        record["reason"] = str(answer)[:_REASON_CHARS]
+        record["reason"] = str(answer)
     return answer, record
 
 

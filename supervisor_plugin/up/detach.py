@@ -1,5 +1,6 @@
 """`postern up --detach` and `postern down`: the same `postern up`, in a session of its own."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,7 +52,8 @@ def down(state: Path) -> int | None:
     if pid is None:
         return None
     process = Identity(pid, start_ticks(pid))
-    os.kill(pid, signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+        os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_LIMIT_S
     while is_alive(process):
         if time.monotonic() > deadline:

@@ -25,7 +25,10 @@ class Verdict:
 
 
 def judge(status: dict[str, Any], wanted: Iterable[str]) -> Verdict:
-    """Compare what runs with the names that must run; nobody is up before the gate is open."""
+    """Compare what runs with the names that must run; nobody is up before the gate is open.
+
+    What was refused for a reason outside the server, such as a database that is slow to answer, is tried again soon.
+    """
     members: dict[str, dict[str, Any]] = {member["name"]: member for member in status["servers"]}
     gate = None if status["gate"]["open"] else str(status["gate"]["reason"])
     waiting: dict[str, str] = {}
@@ -34,7 +37,7 @@ def judge(status: dict[str, Any], wanted: Iterable[str]) -> Verdict:
         member = members.get(name, {})
         if gate is not None:
             waiting[name] = gate
-        elif member.get("status") in LOST:
+        elif member.get("status") in LOST and not member.get("refusals"):
             lost[name] = _words(member)
         elif not member.get("can_route"):
             waiting[name] = _words(member)

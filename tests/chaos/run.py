@@ -256,8 +256,10 @@ def _settle(chaos: Chaos, recorder: Recorder) -> list[str]:
 
     wait_for(all_closed, "every intent has its row", limit_s=90)
     failures = check(chaos, recorder, auditor)
+    kept = chaos.sidecar.state / "audit"
+    proofs = ["--key", str(kept / "audit-signing-key.pub"), "--checkpoints", str(kept / "checkpoints.jsonl")]
     verified = subprocess.run(
-        [sys.executable, "-m", "registry.cli", "audit", "--dsn", auditor, "verify"],
+        [sys.executable, "-m", "registry.cli", "audit", "--dsn", auditor, "verify", *proofs],
         capture_output=True,
         text=True,
         check=False,

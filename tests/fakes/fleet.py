@@ -38,7 +38,7 @@ QUICK: dict[str, Any] = {
 }  # fmt: skip
 
 
-def wait_for(condition: Callable[[], T | None], what: str, limit_s: float = 20.0) -> T:
+def wait_for(condition: Callable[[], T | None], what: str, limit_s: float = 20.0, poll_s: float = 0.05) -> T:
     """Poll until there is something; fail with `what` after the limit."""
     deadline = time.monotonic() + limit_s
     while True:
@@ -46,7 +46,7 @@ def wait_for(condition: Callable[[], T | None], what: str, limit_s: float = 20.0
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {limit_s:g} s: {what}")
-        time.sleep(0.05)
+        time.sleep(poll_s)
 
 
 def free_ports(count: int) -> list[int]:
@@ -114,6 +114,11 @@ class TestFleet:
             server[key] = {**server.get(key, {}), **value} if isinstance(value, dict) else value
         self.servers[name] = server
         return server["port"]
+
+    def cure(self, name: str) -> None:
+        """Declare a tiny server without its bad habits."""
+        words = self.servers[name]["command"]
+        self.servers[name]["command"] = [*words[: words.index("--mode")], "--mode", ""]
 
     def add_proxy(self) -> None:
         """Run something in the place of the proxy that answers its health addresses."""
@@ -192,10 +197,15 @@ class TestFleet:
     # What is seen
 
     def status(self) -> dict[str, Any] | None:
+        """What `fleet status` shows; whenever a test looks, no server may be called running without its process."""
         try:
-            return run_apart(SupervisorClient(self.paths.socket).status())
+            status = run_apart(SupervisorClient(self.paths.socket).status())
         except SupervisordError:
             return None
+        for server in status["servers"]:
+            is_claimed = server.get("supervised") and (server["can_route"] or server["status"] == "running")
+            assert not is_claimed or server["pid"] == server["of_pid"] != 0, server
+        return status
 
     def server(self, name: str) -> dict[str, Any]:
         status = self.status() or {"servers": []}
@@ -247,6 +257,16 @@ class TestFleet:
     def log(self, name: str) -> str:
         files = [self.paths.logs / f"{name}.log", self.paths.logs / f"{name}.err"]
         return "\n".join(file.read_text(errors="replace")[-6000:] for file in files if file.exists())
+
+    def log_size(self, name: str) -> int:
+        return (self.paths.logs / f"{name}.log").stat().st_size
+
+    def log_since(self, name: str, seen: int, server: str) -> str:
+        """Return the lines about a server that a log has got since it had this size."""
+        with (self.paths.logs / f"{name}.log").open("rb") as file:
+            file.seek(seen)
+            lines = file.read().decode(errors="replace").splitlines()
+        return "\n".join(line for line in lines if f" {server}: " in line)
 
     def is_exactly_declared(self) -> None:
         """Assert what every fault test ends with: declared = supervised = marked = recorded, and nothing else."""

@@ -75,7 +75,7 @@ class Recorder:
                     return
                 more = {"mcp_session_id": f"upstream-{len(recorder.seen)}"} if message["method"] == "initialize" else {}
                 headers = [(n, v) for n, v in recorder.seen[-1][1]]
-                answer = {"jsonrpc": "2.0", "id": message["id"], "result": result_of(message, headers)}
+                answer = {"jsonrpc": "2.0", "id": message["id"], **outcome_of(message, headers)}
                 self._send(200, json.dumps(answer).encode(), **PRIVATE_HEADERS, **more)
 
             def do_GET(self) -> None:
@@ -106,6 +106,19 @@ class Recorder:
     def bodies(self) -> list[Any]:
         """The JSON documents that arrived."""
         return [json.loads(body) for _, _, body in self.seen if body]
+
+
+def outcome_of(message: dict[str, Any], headers: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return result or error. A call that says what to `say` gets that back, with our credential in place of KEY."""
+    arguments = message.get("params", {}).get("arguments") or {}
+    if "say" not in arguments:
+        return {"result": result_of(message, headers)}
+    said = json.loads(json.dumps(arguments["say"]).replace("KEY", json.dumps(dict(headers)["x-api-key"])[1:-1]))
+    if arguments.get("as") == "error":
+        return {"error": {"code": -32000, "message": said}}
+    text = said if isinstance(said, str) else json.dumps(json.dumps(said)).replace("/", "\\/")
+    is_error = arguments.get("as") == "tool_error"
+    return {"result": {"resultType": "complete", "content": [{"type": "text", "text": text}], "isError": is_error}}
 
 
 def result_of(message: dict[str, Any], headers: list[tuple[str, str]]) -> dict[str, Any]:

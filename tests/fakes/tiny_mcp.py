@@ -9,6 +9,7 @@ It starts in a few tens of milliseconds, so that tests can start fifty of them. 
     daemonize          forks, and the parent exits
     late               binds after a second
     other-port         binds the port after the next one
+    anywhere           binds every address
     exit               exits 0 at once
     crash              dies two seconds after the start
     mute               accepts connections and says nothing
@@ -143,7 +144,8 @@ async def main(port: int, modes: set[str]) -> None:
     if "late" in modes:
         await asyncio.sleep(1.0)
     tiny = TinyServer(modes)
-    await asyncio.start_server(tiny.serve, "127.0.0.1", port + 1 if "other-port" in modes else port)
+    host = "0.0.0.0" if "anywhere" in modes else "127.0.0.1"
+    await asyncio.start_server(tiny.serve, host, port + 1 if "other-port" in modes else port)
     if "crash" in modes:
         asyncio.get_running_loop().call_later(2.0, os._exit, 7)
     stopped = asyncio.Event()

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from pyarrow import parquet
 
 from proxy.audit.cli import command
 from proxy.audit.keys import signer_in
 from proxy.audit.record import Intent, Row, Scopes, Status, Subject
+from proxy.audit.render import plain
 from proxy.audit.writer import AuditWriter
 from registry.database.pool import connection
 from tests.fixtures_postgres import Database, PrivatePostgres, run_apart
@@ -142,14 +144,43 @@ def test_export_jsonl_and_csv(told: Database, tmp_path: Path) -> None:
     assert (row["tool"], json.loads(row["scopes_required"])) == ("wipe", ["tasks:admin"])
 
 
-def test_export_to_parquet_or_a_word_about_the_extra(told: Database, tmp_path: Path) -> None:
-    try:
-        import pyarrow.parquet  # type: ignore[import-not-found]
-    except ImportError:
-        assert "postern[parquet]" in run(told, "export", "-o", str(tmp_path / "log.parquet"), code=3).output
-        return
-    run(told, "export", "-o", str(tmp_path / "log.parquet"))
-    assert pyarrow.parquet.read_table(tmp_path / "log.parquet").num_rows == 5
+def test_export_to_parquet_keeps_types_and_values(told: Database, tmp_path: Path) -> None:
+    file = tmp_path / "log.parquet"
+    run(told, "export", "-o", str(file))
+    table = parquet.read_table(file)
+    expected = rows(told, "query", "--oldest-first")
+    found = table.to_pylist()
+    assert len(found) == len(expected) == 5
+    for row, line in zip(found, expected, strict=True):
+        assert {name: plain(value) for name, value in row.items()} == line
+    kinds = {name: str(table.schema.field(name).type) for name in ("started_at", "scopes_held", "row_hash", "repeats")}
+    assert kinds == {
+        "started_at": "timestamp[us, tz=UTC]",
+        "scopes_held": "list<element: string>",
+        "row_hash": "binary",
+        "repeats": "int64",
+    }
+
+
+@pytest.mark.parametrize("name", ["log.parquet", "log.csv", "log.jsonl"])
+def test_an_export_of_nothing_is_a_file_that_can_be_read(told: Database, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    run(told, "export", "-o", str(file), "--server", "no such")
+    if name.endswith("parquet"):
+        assert (parquet.read_table(file).num_rows, parquet.read_schema(file).names[0]) == (0, "format")
+    else:
+        assert len(file.read_text().splitlines()) == int(name.endswith("csv"))
+
+
+def test_an_export_that_fails_leaves_the_file_that_was_there(
+    told: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here: because the extra is not installed."""
+    file = tmp_path / "log.parquet"
+    file.write_text("last month")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "postern[parquet]" in run(told, "export", "-o", str(file), code=3).output
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("log.parquet", "last month")]
 
 
 def test_a_spreadsheet_formula_is_defused(database: Database, tmp_path: Path) -> None:
@@ -233,6 +264,9 @@ def test_prune_drops_whole_partitions_and_the_rest_verifies(database: Database, 
     )
     assert (report["findings"], report["entries"], report["unchecked_signatures"]) == ([], 4, 0)
     run(database, "gaps")
+    run_apart(execute(database, "delete from audit_entries where seq = 3"))
+    assert "entries 3 to 3 are not there" in run(database, "gaps", code=1).output, "behind what was pruned"
+    assert "entry 3 is missing" in run(database, "verify", code=1).output
 
 
 def test_prune_keeps_what_is_still_open(database: Database, tmp_path: Path) -> None:
@@ -250,6 +284,10 @@ def test_only_the_owner_prunes(database: Database, tmp_path: Path) -> None:
     args = ("--state-dir", str(tmp_path), "prune", "--keep", "40d")
     for role in ("postern_proxy", "postern_auditor"):
         assert "only the owner" in run(database, *args, role=role, code=3).output
+
+
+def test_prune_keeps_at_least_a_day(database: Database, tmp_path: Path) -> None:
+    assert "at least a day" in run(database, "prune", "--keep", "2h", code=2).output
 
 
 def test_prune_without_a_key_says_so(database: Database, tmp_path: Path) -> None:

@@ -61,43 +61,43 @@ async def in_thread(work: Callable[[], Any]) -> None:
     await asyncio.get_running_loop().run_in_executor(None, work)
 
 
-async def test_a_restart(private_postgres: PrivatePostgres) -> None:
-    async with loaded(private_postgres) as load:
-        await in_thread(private_postgres.restart)
+async def test_a_restart(renewed_postgres: PrivatePostgres) -> None:
+    async with loaded(renewed_postgres) as load:
+        await in_thread(renewed_postgres.restart)
         assert load.writer.counters.outages >= 1
 
 
-async def test_a_crash(private_postgres: PrivatePostgres) -> None:
-    async with loaded(private_postgres) as load:
-        await in_thread(private_postgres.kill)
-        await in_thread(private_postgres.start)
+async def test_a_crash(renewed_postgres: PrivatePostgres) -> None:
+    async with loaded(renewed_postgres) as load:
+        await in_thread(renewed_postgres.kill)
+        await in_thread(renewed_postgres.start)
         assert load.writer.counters.outages >= 1
 
 
-async def test_stopped_longer_than_patience_owes_the_rows(private_postgres: PrivatePostgres) -> None:
-    async with loaded(private_postgres) as load:
-        await in_thread(private_postgres.stop)
+async def test_stopped_longer_than_patience_owes_the_rows(renewed_postgres: PrivatePostgres) -> None:
+    async with loaded(renewed_postgres) as load:
+        await in_thread(renewed_postgres.stop)
         await until(lambda: not load.writer.healthy, "the writer says so")
         await asyncio.sleep(FAST.patience_s + 1)
         assert load.refused > 0
-        await in_thread(private_postgres.start)
-    async with connection(private_postgres.dsn("postern_auditor")) as auditor:
+        await in_thread(renewed_postgres.start)
+    async with connection(renewed_postgres.dsn("postern_auditor")) as auditor:
         owed = await auditor.fetchval("select count(*) from audit_log where decision = 'audit.unavailable'")
     assert owed > 0
 
 
-async def test_a_frozen_server(private_postgres: PrivatePostgres) -> None:
-    async with loaded(private_postgres) as load:
-        private_postgres.freeze()
+async def test_a_frozen_server(renewed_postgres: PrivatePostgres) -> None:
+    async with loaded(renewed_postgres) as load:
+        renewed_postgres.freeze()
         await until(lambda: not load.writer.healthy, "the writer says so")
-        private_postgres.thaw()
+        renewed_postgres.thaw()
 
 
 CUT = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'postern audit'"
 
 
-async def test_the_backend_terminated_again_and_again(private_postgres: PrivatePostgres) -> None:
-    async with loaded(private_postgres) as load, connection(private_postgres.dsn(SUPERUSER)) as admin:
+async def test_the_backend_terminated_again_and_again(renewed_postgres: PrivatePostgres) -> None:
+    async with loaded(renewed_postgres) as load, connection(renewed_postgres.dsn(SUPERUSER)) as admin:
         for wanted in range(1, 16):
             await admin.execute(CUT)
             await until(lambda wanted=wanted: load.writer.counters.outages >= wanted, "the cut is noticed")
@@ -132,27 +132,27 @@ async def commit_cut(server: PrivatePostgres, cut: Callable[[AuditWriter], Await
     return writer, row
 
 
-async def test_a_commit_cut_before_it_happened_is_written_again(private_postgres: PrivatePostgres) -> None:
-    await slow_commits(private_postgres)
+async def test_a_commit_cut_before_it_happened_is_written_again(renewed_postgres: PrivatePostgres) -> None:
+    await slow_commits(renewed_postgres)
 
     async def terminate(_: AuditWriter) -> None:
-        async with connection(private_postgres.dsn(SUPERUSER)) as admin:
+        async with connection(renewed_postgres.dsn(SUPERUSER)) as admin:
             await admin.execute(CUT)
 
-    writer, _ = await commit_cut(private_postgres, terminate)
-    await books_of_one_call(private_postgres, writer, commits=2)
+    writer, _ = await commit_cut(renewed_postgres, terminate)
+    await books_of_one_call(renewed_postgres, writer, commits=2)
 
 
-async def test_a_commit_whose_answer_was_lost_is_found_and_not_written_twice(private_postgres: PrivatePostgres) -> None:
-    await slow_commits(private_postgres)
+async def test_a_commit_whose_answer_was_lost_is_found_and_not_written_twice(renewed_postgres: PrivatePostgres) -> None:
+    await slow_commits(renewed_postgres)
 
     async def hang_up(writer: AuditWriter) -> None:
         """The network goes; the server does not notice and commits."""
         live: Any = writer.store._live()
         live._transport.abort()
 
-    writer, _ = await commit_cut(private_postgres, hang_up)
-    await books_of_one_call(private_postgres, writer, commits=2)
+    writer, _ = await commit_cut(renewed_postgres, hang_up)
+    await books_of_one_call(renewed_postgres, writer, commits=2)
 
 
 async def books_of_one_call(server: PrivatePostgres, writer: AuditWriter, commits: int) -> None:
@@ -163,15 +163,15 @@ async def books_of_one_call(server: PrivatePostgres, writer: AuditWriter, commit
     assert [tuple(row) for row in found] == [("intent", 1), ("row", 2)]
 
 
-async def test_without_a_server_nothing_opens(private_postgres: PrivatePostgres) -> None:
-    await in_thread(private_postgres.stop)
+async def test_without_a_server_nothing_opens(renewed_postgres: PrivatePostgres) -> None:
+    await in_thread(renewed_postgres.stop)
     with pytest.raises(AuditUnavailable):
-        await AuditWriter.open(private_postgres.dsn("postern_proxy"), instance="none")
+        await AuditWriter.open(renewed_postgres.dsn("postern_proxy"), instance="none")
 
 
-async def test_away_means_refused_at_once_with_a_time_to_retry(private_postgres: PrivatePostgres) -> None:
-    writer = await AuditWriter.open(private_postgres.dsn("postern_proxy"), instance="away", limits=FAST)
-    await in_thread(private_postgres.stop)
+async def test_away_means_refused_at_once_with_a_time_to_retry(renewed_postgres: PrivatePostgres) -> None:
+    writer = await AuditWriter.open(renewed_postgres.dsn("postern_proxy"), instance="away", limits=FAST)
+    await in_thread(renewed_postgres.stop)
     with suppress(AuditUnavailable):
         await writer.write_row(refusal())
     await until(lambda: not writer.healthy, "the writer knows")
@@ -183,8 +183,8 @@ async def test_away_means_refused_at_once_with_a_time_to_retry(private_postgres:
     await writer.aclose()
 
 
-async def test_a_lost_write_privilege_closes_and_heals(private_postgres: PrivatePostgres) -> None:
-    async with loaded(private_postgres) as load, connection(private_postgres.dsn()) as owner:
+async def test_a_lost_write_privilege_closes_and_heals(renewed_postgres: PrivatePostgres) -> None:
+    async with loaded(renewed_postgres) as load, connection(renewed_postgres.dsn()) as owner:
         await owner.execute("revoke insert on audit_entries from postern_proxy")
         await until(lambda: not load.writer.healthy, "the writer says so")
         await owner.execute("grant insert on audit_entries to postern_proxy")
@@ -207,23 +207,25 @@ def tiny_disk() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def test_a_full_disk_closes_and_heals(private_postgres: PrivatePostgres, tiny_disk: Path) -> None:
+async def test_a_full_disk_closes_and_heals(
+    renewed_postgres: PrivatePostgres, tiny_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The tablespace of the log is full: refused, nothing lost; when there is room again it goes on by itself."""
-    owner = (private_postgres.base / "data").stat()
+    owner = (renewed_postgres.base / "data").stat()
     os.chown(tiny_disk, owner.st_uid, owner.st_gid)
     ballast = tiny_disk / "ballast"
-    async with connection(private_postgres.dsn(SUPERUSER)) as admin:
+    async with connection(renewed_postgres.dsn(SUPERUSER)) as admin:
         await admin.execute(f"create tablespace tiny location '{tiny_disk}'")
         for part in await admin.fetch(
             "select inhrelid::regclass::text from pg_inherits where inhparent = 'audit_log'::regclass"
         ):
             await admin.execute(f"alter table {part[0]} set tablespace tiny")
-    async with loaded(private_postgres) as load:
+    async with loaded(renewed_postgres) as load:
         ballast.write_bytes(b"")
         with ballast.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
         await until(lambda: load.refused > 0, "callers are refused")
-        assert not load.writer.healthy or load.writer.counters.outages
+        assert "No space left on device" in caplog.text, "it is the disk that refuses"
         ballast.unlink()
         await until(lambda: load.writer.healthy, "the writer is back")

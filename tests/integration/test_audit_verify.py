@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import tracemalloc
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,17 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from proxy.audit.checkpoint import Checkpoint, append_to_file, read_checkpoint, read_file
 from proxy.audit.findings import Code
+from proxy.audit.gaps import find_gaps
 from proxy.audit.keys import PublicKeys, Signer
 from proxy.audit.limits import Limits
 from proxy.audit.notary import Notary
 from proxy.audit.reconcile import close_interrupted
+from proxy.audit.record import Payload, Row
 from proxy.audit.verify import Report, verify
 from proxy.audit.writer import AuditWriter
 from registry.database.pool import connection
 from tests.fixtures_postgres import Database
-from tests.unit.audit.samples import call, refusal
+from tests.unit.audit.samples import call, outcome, refusal, request
 
 SIGNER = Signer(Ed25519PrivateKey.generate())
 TRUSTED: Any = PublicKeys([load_pem_public_key(SIGNER.public_pem)])  # type: ignore[list-item]
@@ -74,6 +78,23 @@ async def test_an_altered_row_is_named(database: Database, statement: str) -> No
     report = await check(database)
     assert report.first is not None
     assert (report.first.code, report.first.seq, report.first.kind) == (Code.ALTERED, 10, "row")
+
+
+async def test_large_entries_are_not_held_in_memory(database: Database) -> None:
+    """What verification holds does not grow with what it reads, neither by number nor by size."""
+    text = '"' + "x" * 500_000 + '"'
+    writer = await AuditWriter.open(database.dsn("postern_proxy"), instance="large")
+    for _ in range(40):
+        await writer.write_row(Row(request(input=Payload(text, len(text), b"i" * 32)), outcome()))
+    await writer.aclose()
+    tracemalloc.start()
+    try:
+        report = await check(database)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (report.entries, report.findings) == (40, [])
+    assert peak < 8_000_000, "of 20 MB"
 
 
 async def test_an_altered_intent_is_named(database: Database) -> None:
@@ -204,6 +225,42 @@ async def test_rubbish_among_the_checkpoints_does_not_stop_verification(database
     ]
 
 
+async def test_rubbish_among_the_writers_does_not_stop_verification_or_gaps(database: Database) -> None:
+    """The proxy's role may insert there, and so may whoever steals it."""
+    await write_calls(database, 3)
+    async with connection(database.dsn("postern_proxy")) as proxy:
+        for detail in ('{"seq": "x", "hash": 7}', '{"seq": 6, "hash": "zz"}', "[]", '{"lost": 1, "counts": []}'):
+            await proxy.execute(
+                """with made as (select gen_random_uuid() as id)
+                   insert into audit_writers (writer_id, event, at, instance, detail)
+                   select id, event, now(), 'x', $1::jsonb from made, unnest('{opened,recovered,closed}'::text[]) event""",
+                detail,
+            )
+    assert (await check(database)).findings == []
+    async with connection(database.dsn("postern_auditor")) as auditor:
+        assert [gap.code for gap in await find_gaps(auditor, datetime.now(UTC))] == []
+
+
+async def test_statements_with_wrong_values_do_not_stop_verification_without_keys(database: Database) -> None:
+    await write_calls(database, 3)
+    writer = '"writer":"01936f2c-7d40-7000-8000-00000000beef"'
+    statements = (
+        f'{{"v":1,"kind":"head","at":"2026-11-23T00:00:00+00:00",{writer},"seq":"x","hash":"00"}}',
+        f'{{"v":1,"kind":"head","at":"2026-11-23T00:00:00+00:00",{writer},"seq":{10**30},"hash":"00"}}',
+        '{"v":1,"kind":"prune","at":"2026-11-23T00:00:00+00:00","dropped":[{"writer":"x","first":"a","last":1}]}',
+        "[" * 100_000,
+    )
+    async with connection(database.dsn("postern_proxy")) as proxy:
+        for statement in statements:
+            await proxy.execute(
+                """insert into audit_checkpoints (kind, at, statement, key_id, signature)
+                   values ('prune', now(), $1, 'x', repeat('x', 64)::bytea)""",
+                statement,
+            )
+    found = (await check(database, keys=PublicKeys())).findings
+    assert [each.code for each in found] == [Code.BAD_SIGNATURE] * 4
+
+
 async def test_a_checkpoint_of_a_strange_key_proves_nothing(database: Database) -> None:
     await write_calls(database, 3)
     other: Any = load_pem_public_key(Signer(Ed25519PrivateKey.generate()).public_pem)
@@ -256,12 +313,26 @@ async def test_a_dead_writers_end_is_signed_by_who_closes_it(database: Database)
 
 def test_a_torn_last_line_of_the_file_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "checkpoints"
-    statement = json.dumps(
-        {"v": 1, "kind": "prune", "at": "2026-11-23T00:00:00+00:00", "partitions": [], "dropped": []}
-    )
-    append_to_file(file, read_checkpoint(statement, SIGNER.key_id, SIGNER.sign(statement)))
+    append_to_file(file, _prune_of(0))
     file.write_bytes(file.read_bytes() + b'{"statement": "to')
-    assert [each.statement for each in read_file(file)] == [statement]
+    assert read_file(file) == [_prune_of(0)]
+
+
+def test_a_line_behind_a_torn_one_counts(tmp_path: Path) -> None:
+    """A full disk or a power failure tears a line in the middle of the file; the writers go on behind it."""
+    file = tmp_path / "checkpoints"
+    made = [_prune_of(hour) for hour in range(3)]
+    append_to_file(file, made[0])
+    append_to_file(file, made[1])
+    file.write_bytes(file.read_bytes()[:-40])
+    append_to_file(file, made[2])
+    assert [each.statement for each in read_file(file)] == [made[0].statement, made[2].statement]
+
+
+def _prune_of(hour: int) -> Checkpoint:
+    at = f"2026-11-23T{hour:02}:00:00+00:00"
+    statement = json.dumps({"v": 1, "kind": "prune", "at": at, "partitions": [], "dropped": []})
+    return read_checkpoint(statement, SIGNER.key_id, SIGNER.sign(statement))
 
 
 def test_a_damaged_line_of_the_file_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The auditor's one query: every request that reached a server, and the exact scopes that let it through."""
 
+import re
 from pathlib import Path
+
+import pytest
 
 from proxy.audit.record import Intent, Row, Scopes, Status
 from proxy.audit.writer import AuditWriter
@@ -47,6 +50,23 @@ async def test_the_queries_for_auditors_run_as_the_auditor(database: Database) -
         ran = [await auditor.fetch(each) for each in statements if each.strip()]
     assert len(ran) >= 5
     assert ran[0]
+
+
+SELECT_REACHED = re.compile(r"select [^;\"]*?from audit_reached[^;\"]*")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/audit.md"])
+async def test_the_query_of_the_page_runs_as_it_is_printed(database: Database, page: str) -> None:
+    """For another server than the page's, the answer has the columns that the page shows."""
+    await write_one_of_each(database)
+    text = (DEPLOY_SQL.parents[1] / page).read_text()
+    query = SELECT_REACHED.search(text)
+    assert query is not None
+    async with connection(database.dsn("postern_auditor")) as auditor:
+        found = await auditor.fetch(re.sub(r"server = '\w+'", "server = 'notes'", query[0]))
+    assert len(found) == 4
+    shown = next(line for line in text[query.end() :].splitlines() if " | certain" in line or "certain |" in line)
+    assert [name.strip() for name in shown.split("|")] == list(found[0].keys())
 
 
 async def test_a_server_and_a_time_are_found_by_index(database: Database) -> None:

@@ -4,13 +4,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
+from supervisor_plugin.client import SupervisorClient
 from tests.fakes.fleet import TestFleet, is_running, kill, run_all, wait_for
-from tests.fixtures_postgres import Database, PrivatePostgres
+from tests.fixtures_postgres import Database, PrivatePostgres, run_apart
 
 
 @pytest.fixture
@@ -51,10 +51,11 @@ def test_after_sigkill_to_supervisord_the_listener_ends_the_fleet_and_the_next_b
 
 def test_after_sigkill_to_supervisord_and_listener_the_next_boot_ends_what_is_left(fleet: TestFleet):
     pids = awful_fleet(fleet)
-    listener = listener_of(fleet)
+    good, listener = fleet.server("good")["pid"], listener_of(fleet)
     kill(listener, signal.SIGSTOP)
     fleet.kill_supervisord()
     kill(listener, signal.SIGKILL)
+    wait_for(lambda: not is_running(good), "the kernel ends who obeys SIGTERM when its parent dies")
     deaf = [pid for pid in pids if is_running(pid)]
     assert deaf  # what ignores SIGTERM has survived both
     fleet.start_supervisord()
@@ -98,21 +99,63 @@ def test_declared_fresh_a_server_is_restarted_instead_of_adopted(fleet: TestFlee
 
 
 @pytest.mark.slow
-def test_a_listener_killed_at_any_step_of_a_start_leaves_one_true_fleet(fleet: TestFleet):
-    fleet.add("alpha", "no-term", lifecycle={"stop_grace_s": 1.0})
+def test_a_listener_killed_at_any_step_of_a_restart_leaves_one_true_fleet(fleet: TestFleet):
+    """The listener is killed when it is seen at the step, not after a guessed time."""
+    fleet.add("deaf", "no-term", lifecycle={"stop_grace_s": 3.0})
+    fleet.add("late", "late")
     fleet.start()
     fleet.wait_all()
-    for delay_s in (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2):
-        listener = listener_of(fleet)
-        run_all([partial(fleet.ctl, "fleet", "restart", "alpha"), partial(kill_after, delay_s, listener)])
+    for name, step in (
+        ("deaf", "draining"), ("deaf", "stopping"), ("late", "preparing"), ("late", "spawning"), ("late", "checking")
+    ):  # fmt: skip
+        listener, before = listener_of(fleet), fleet.server(name)["pid"]
+        seen = fleet.log_size("postern-fleet")
+        said = restart_and_kill_listener_at(fleet, name, step, seen)
+        assert said == f"fleet restart: {RESTARTED_MEANWHILE}\n"
         another_listener(fleet, listener)
-        fleet.wait("alpha", "running", 30.0)
+        fleet.wait_all()
         fleet.is_exactly_declared()
+        assert step == "draining" or fleet.server(name)["pid"] != before  # what was begun was brought to its end
+        claims = fleet.rows("select 1 from services_events where pid = $1 and status = 'running' and at > "
+                            "(select max(at) from services_events where pid = $1 and status = 'stopping')", before)  # fmt: skip
+        assert claims == []
 
 
-def kill_after(delay_s: float, pid: int) -> None:
-    time.sleep(0.3 + delay_s)  # supervisorctl needs that long to ask
+RESTARTED_MEANWHILE = "the fleet listener was restarted meanwhile; look at `fleet status` and ask again"
+
+
+def restart_and_kill_listener_at(fleet: TestFleet, name: str, step: str, seen: int) -> str:
+    """Ask for a restart, kill the listener as soon as it is at the step; return what supervisorctl said."""
+    listener, said = listener_of(fleet), list[str]()
+
+    def is_there() -> bool:
+        if step == "stopping":  # supervisord has sent its SIGTERM; the log says so a moment before
+            return fleet.server(name)["program_state"] == "STOPPING"
+        return f"-> {step} " in fleet.log_since("postern-fleet", seen, name)
+
+    def kill_in_time() -> None:
+        wait_for(is_there, step, poll_s=0.001)
+        kill(listener, signal.SIGKILL)
+
+    run_all([lambda: said.append(fleet.ctl("fleet", "restart", name).stdout), kill_in_time])
+    return said[0]
+
+
+def test_what_is_being_stopped_when_the_listener_dies_is_not_called_running_and_stays_stopped(fleet: TestFleet):
+    fleet.add("alpha", "no-term", lifecycle={"stop_grace_s": 60.0})
+    fleet.start()
+    fleet.wait_all()
+    pid, listener = fleet.server("alpha")["pid"], listener_of(fleet)
+    assert fleet.ctl("stop", "postern-fleet").returncode == 0
+    run_apart(SupervisorClient(fleet.paths.socket).call("supervisor.stopProcess", "alpha", False))
+    assert fleet.ctl("start", "postern-fleet").returncode == 0
+    another_listener(fleet, listener)
+    fleet.wait("alpha", "stopping", pid=pid, reason="stopped by an operator")
     kill(pid, signal.SIGKILL)
+    fleet.wait("alpha", "stopped")
+    fleet.wait_row("alpha", status="stopped", pid=None, reason="stopped by an operator")
+    assert fleet.marked() == []
+    assert len(fleet.rows("select 1 from services_events where status = 'running'")) == 1
 
 
 def test_a_hung_or_mad_listener_is_replaced_and_the_servers_notice_nothing(fleet: TestFleet):
@@ -213,6 +256,8 @@ def test_a_database_that_goes_away_during_start_and_stop_leaves_true_rows(privat
         fleet.wait_all()
         gamma = fleet.server("gamma")["pid"]
         private_postgres.kill()
+        health = fleet.ctl("fleet", "health")
+        assert (health.returncode, "downtime is not known now" in health.stdout) == (0, True), health.stdout
         assert fleet.ctl("fleet", "stop", "alpha").stdout == "alpha: stopped\n"
         os.kill(fleet.server("beta")["pid"], signal.SIGKILL)
         beta = fleet.wait("beta", "failed")

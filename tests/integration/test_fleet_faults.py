@@ -1,5 +1,6 @@
 """Servers that misbehave in every way we know of, under real supervisord: what the fleet does and what it says."""
 
+import json
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ def pids_of(fleet: TestFleet, name: str) -> list[int]:
 
 def test_servers_that_never_come_up_are_called_failed_with_the_reason_and_leave_nothing(fleet: TestFleet):
     quick = {"start_budget_s": 12.0, "timeout_s": 0.5}
+    patient = {"start_budget_s": 40.0}
     slowly = {"restart_backoff_s": 60.0, "restart_backoff_max_s": 60.0}
     for name, mode, words in (
         ("exits", "exit", "exited with status 0 before it was healthy"),
@@ -36,22 +38,32 @@ def test_servers_that_never_come_up_are_called_failed_with_the_reason_and_leave_
         ("web", "not-mcp", "it does not speak MCP"),
         ("busy", "too-many", "HTTP 429: it asks to slow down"),
         ("astray", "other-port", "instead of"),
+        ("open", "anywhere", "it listens on 0.0.0.0, where calls can pass the proxy by"),
     ):
         fleet.add(name, mode, health=quick, lifecycle=slowly, display_name=words)
-    fleet.add("late", "late")
+    fleet.add("late", "late", health=patient)
+    fleet.add("allowed", "anywhere", health=patient, lifecycle={"beyond_loopback": True})
     fleet.start()
     fleet.wait("late", "running")
+    fleet.wait("allowed", "running")
     for name, server in fleet.servers.items():
-        if name != "late":
+        if name not in ("late", "allowed"):
             failed = fleet.wait(name, "failed", 30.0)
             assert server["display_name"] in failed["reason"], failed["reason"]
             fleet.wait_row(name, status="failed", health="unhealthy", can_route=False, pid=None)
-    assert {process.server for process in fleet.marked()} == {"late"}
+    assert {process.server for process in fleet.marked()} == {"late", "allowed"}
     assert not any(is_running(pid) for pid in pids_of(fleet, "forks"))
     shown = fleet.ctl("fleet", "status")
     assert shown.returncode == 3
     assert "it listens on port" in fleet.ctl("fleet", "explain", "astray").stdout
-    assert not fleet.rows("select 1 from services_events where server <> 'late' and (status = 'running' or can_route)")
+    bad = "server not in ('late', 'allowed')"
+    assert not fleet.rows(f"select 1 from services_events where {bad} and (status = 'running' or can_route)")
+    for name in fleet.servers:
+        fleet.cure(name)
+    fleet.declare()
+    assert fleet.ctl("fleet", "reconcile").returncode == 0
+    fleet.wait_all()
+    fleet.is_exactly_declared()
 
 
 def test_a_server_that_cannot_be_executed_says_what_to_change(fleet: TestFleet):
@@ -92,6 +104,12 @@ def test_a_crashed_server_is_back_at_once_and_a_crash_loop_is_held(fleet: TestFl
     assert held["down_since"] is not None
     assert "stays down until `fleet start frail`" in fleet.ctl("fleet", "explain", "frail").stdout
     assert fleet.ctl("fleet", "start", "frail").stdout == "frail: running, healthy\n"
+    assert fleet.ctl("fleet", "stop", "frail").returncode == 0
+    fleet.cure("frail")
+    fleet.declare()
+    assert fleet.ctl("fleet", "reconcile").returncode == 0
+    assert fleet.ctl("fleet", "start", "frail").returncode == 0
+    fleet.is_exactly_declared()
 
 
 def test_an_unhealthy_server_is_degraded_first_and_restarted_after_the_threshold(fleet: TestFleet):
@@ -126,10 +144,12 @@ def test_a_server_that_ignores_sigterm_is_killed_after_its_grace_with_everything
     assert not any(is_running(pid) for pid in pids)
     fleet.wait_row("deaf", status="stopped", pid=None)
     assert fleet.marked() == []
+    assert fleet.ctl("fleet", "start", "deaf").stdout == "deaf: running, healthy\n"
+    fleet.is_exactly_declared()
 
 
 def test_a_stranger_on_the_port_is_named_and_never_touched(fleet: TestFleet):
-    port = fleet.add("alpha")
+    port = fleet.add("alpha", lifecycle={"crash_limit": 2})
     listen = (
         f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); print('up', flush=True); time.sleep(99)"
     )
@@ -146,6 +166,7 @@ def test_a_stranger_on_the_port_is_named_and_never_touched(fleet: TestFleet):
         finally:
             stranger.kill()
     assert "alpha: running, healthy" in fleet.ctl("fleet", "start", "alpha").stdout
+    fleet.is_exactly_declared()
 
 
 def test_an_orphan_of_ours_on_the_port_is_ended(fleet: TestFleet):
@@ -195,15 +216,16 @@ def test_a_replaced_program_is_noticed_by_reconcile_and_at_boot(fleet: TestFleet
     fleet.is_exactly_declared()
 
 
-def test_a_recycled_pid_in_a_row_is_never_signalled(fleet: TestFleet):
+def test_a_recycled_pid_in_a_row_is_never_signalled_and_the_time_nobody_looked_counts_as_down(fleet: TestFleet):
     fleet.add("alpha")
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"]) as innocent:
         try:
             fleet.rows(
                 """insert into services (host, server, instance, type, status, health, can_route, pid, pid_start_ticks,
-                   boot_id, since, checked_at) values ($1, 'alpha', $2, 'internal', 'running', 'healthy', true, $3, 1, $4,
-                   now(), now()), ($1, 'gone', $2, 'internal', 'running', 'healthy', true, $3, 1, $4, now(), now())""",
+                   boot_id, since, checked_at, updated_at)
+                   select $1, name, $2, 'internal', 'running', 'healthy', true, $3, 1, $4, at, at, at
+                     from unnest(array['alpha', 'gone']) as name, (select now() - interval '2 hours' as at) as earlier""",
                 fleet.host, fleet.instance, innocent.pid, boot_id,
             )  # fmt: skip
             fleet.start()
@@ -214,6 +236,9 @@ def test_a_recycled_pid_in_a_row_is_never_signalled(fleet: TestFleet):
                 event["reason"] for event in fleet.rows("select reason from services_events where server = 'alpha'")
             ]
             assert "its process is gone" in reasons
+            health = json.loads(fleet.ctl("fleet", "health", "--json").stdout)["servers"][0]
+            assert health["down_s"] == pytest.approx(7200, abs=300)
+            assert health["outages"] == 1
         finally:
             innocent.kill()
 

@@ -50,7 +50,9 @@ def test_a_stdio_server_runs_behind_the_bridge_which_answers_only_who_has_the_to
 
     result = probe(fleet, "talk", "--json")
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["tool_count"] == running["tool_count"]
+    probed = json.loads(result.stdout)
+    assert probed["tool_count"] == running["tool_count"]
+    assert (probed["fleet"]["status"], probed["fleet"]["since"]) == ("running", running["since"])
 
     pids = tree(running["pid"])
     assert len(pids) > 1
@@ -90,6 +92,7 @@ def test_an_external_server_is_followed_without_a_process(fleet: TestFleet):
     down = probe(fleet, "far")
     assert down.returncode == 1
     assert "NOT healthy: nothing accepts connections" in down.stdout
+    assert "the fleet says: failed, unhealthy since" in down.stdout
     assert probe(fleet, "nobody").returncode == 3
 
 

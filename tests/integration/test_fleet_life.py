@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor_plugin.client import SupervisorClient
 from tests.fakes.fleet import TestFleet, wait_for
-from tests.fixtures_postgres import Database
+from tests.fixtures_postgres import Database, run_apart
 
 
 @pytest.fixture
@@ -93,6 +94,7 @@ def test_the_operators_verbs_do_what_they_say_and_exit_accordingly(fleet: TestFl
 
     for words, code in (
         (("fleet", "start", "nobody"), 1),
+        (("fleet", "status", "nobody"), 1),
         (("fleet", "health", "--since", "soon"), 1),
         (("fleet", "start"), 2),
         (("fleet", "dance"), 2),
@@ -119,6 +121,18 @@ def test_ordinary_supervisorctl_verbs_keep_their_meaning_and_are_the_operators_w
 
     fleet.ctl("signal", "KILL", "beta")
     fleet.wait("beta", "running", restarts=2)
+
+
+def test_requests_that_are_not_for_this_listener_are_none(fleet: TestFleet):
+    """An event that a killed listener did not take is given to the next one, which was not asked."""
+    fleet.add("alpha")
+    fleet.start()
+    fleet.wait_all()
+    listener = fleet.listener_pid_of_lock()
+    for text in (json.dumps({"id": 1, "to": 1, "op": "stop", "names": ["alpha"]}), "no request", "[]"):
+        run_apart(SupervisorClient(fleet.paths.socket).call("supervisor.sendRemoteCommEvent", "postern", text))
+    assert "running, healthy" in fleet.ctl("fleet", "explain", "alpha").stdout  # asked later, and answered in order
+    assert fleet.listener_pid_of_lock() == listener
 
 
 def test_no_door_of_supervisord_spawns_a_server_past_the_gate(fleet: TestFleet):

@@ -1,6 +1,7 @@
 """A flood of refusals costs few rows, every refused request is counted, and no answer leaves before its row (A7)."""
 
 import asyncio
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from itertools import count
 import asyncpg
 
 from tests.fakes.recorder import Recorder
-from tests.sidecar import Answer, Sidecar, http
+from tests.sidecar import Answer, Sidecar, http, wait_for
 
 LIMIT = 5
 CALLERS = 30
@@ -52,6 +53,31 @@ def test_flood_is_recorded_in_few_rows_that_count_every_refusal(tmp_path, databa
     shared = [row for row in refused if row["repeats"] > 1]
     assert all(row["last_seen"] >= row["started_at"] and row["decision"] == "auth.missing" for row in shared)
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status == 429)
+
+
+def test_clients_that_leave_before_their_request_is_whole_are_counted_in_few_rows(tmp_path, database) -> None:
+    """Nobody waits for an answer, so nobody would pay for the rows."""
+    endpoint = "http://127.0.0.1:9/mcp"
+    server = {"type": "external", "endpoint": endpoint, "tools": {"echo": {}}}
+    settings = {"audit": {"refusals_per_source": LIMIT, "refusals_window_s": 30}}
+    sidecar = Sidecar(tmp_path / "s", database.dsn("postern_proxy"), {"a": server}, settings)
+    try:
+        sidecar.start_proxy()
+        for _ in range(40):
+            with socket.create_connection(("127.0.0.1", sidecar.port)) as client:
+                client.sendall(
+                    b"POST /a/mcp HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-length: 100\r\n\r\n{" % sidecar.port
+                )
+
+        def left() -> list[asyncpg.Record]:
+            rows = asyncio.run(_rows(database.dsn("postern_auditor")))
+            return rows if sum(row["repeats"] for row in rows) == 40 else []
+
+        rows = wait_for(left, "every one of them is counted")
+    finally:
+        sidecar.stop()
+    assert {(row["status"], row["decision"]) for row in rows} == {("cancelled", "client.left")}
+    assert len(rows) < 15
 
 
 def _flood(send: Callable[[int], Answer], each: int) -> list[Answer]:

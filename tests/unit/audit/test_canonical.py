@@ -211,3 +211,13 @@ def test_what_callers_choose_does_not_fill_the_memory() -> None:
     assert len(encoder._words) <= 4096
     assert len(encoder._scope_lists) <= 4096
     assert max(len(key or "") for key in encoder._words) <= 512
+
+
+def test_what_the_encoder_remembers_does_not_grow_with_the_words_of_callers() -> None:
+    """A word that is cut must not be kept as the key of its cut form."""
+    encoder = Encoder("gw-1")
+    for length in (1_000, 100_000):
+        encoder.row(Row(request(tool="t" * length), outcome()))
+        encoder.row(Row(request(subject=Subject("bearer", "i", "s" * length)), outcome()))
+    assert sum(len(part) for key in encoder._asked for part in key if isinstance(part, str)) < 5_000
+    assert all(len(word or "") <= 512 for word in encoder._words)

@@ -119,8 +119,9 @@ def head_statement(seq: int = 3, **changes: Any) -> str:
 def test_statements_read_back() -> None:
     head = read_checkpoint(head_statement(), "key", b"")
     assert (head.writer_id, head.head, head.at) == (WRITER, Head(3, b"h" * 32), NOW)
-    pruned = read_checkpoint(state_prune(["p"], [Dropped(str(WRITER), 1, 2, "00", "11")], NOW), "key", b"")
-    assert pruned.dropped == (Dropped(str(WRITER), 1, 2, "00", "11"),)
+    gone = Dropped(str(WRITER), 1, 2, "00" * 32, "11" * 32)
+    pruned = read_checkpoint(state_prune(["p"], [gone], NOW), "key", b"")
+    assert pruned.dropped == (gone,)
 
 
 BAD = [
@@ -132,6 +133,12 @@ BAD = [
     head_statement(kind="other"),
     head_statement(writer=1),
     head_statement(hash="zz"),
+    json.dumps(json.loads(head_statement()) | {"seq": "x"}),
+    head_statement(seq=-1),
+    head_statement(seq=2**63),
+    state_prune(["p"], [Dropped(str(WRITER), 3, 2, "00" * 32, "11" * 32)], NOW),
+    state_prune(["p"], [Dropped(str(WRITER), 1, 2, "00", "11")], NOW),
+    "[" * 100_000,
 ]
 
 

@@ -61,6 +61,11 @@ def test_a_redacted_value_is_masked_where_text_repeats_it() -> None:
     assert shown(result, "/structuredContent/n")["content"][0]["text"].endswith('"n":7}'), "short values stay readable"
 
 
+def test_a_redacted_value_is_masked_where_it_is_escaped_twice() -> None:
+    answer = {"card": 'a"b\\c\nd', "content": [{"text": json.dumps(json.dumps({"card": 'a"b\\c\nd'}))}]}
+    assert "nd" not in json.dumps(shown(answer, "/card"))
+
+
 SECRETS = [
     "AKIAIOSFODNN7EXAMPLE",
     "ghp_" + "a1B2" * 9,
@@ -100,6 +105,7 @@ NAMED = [
     {"headers": {"Authorization": "hunter2"}},
     {"refreshToken": "hunter2"},
     {"passcode": 123456},
+    {"X-Api-Key": ["hunter2"]},
     {"text": 'config: {"password": "hunter2"}'},
     {"text": "password=hunter2&user=a"},
     {"text": "API_KEY: hunter2"},

@@ -1,5 +1,6 @@
 """Identities, marks and ports, on real processes."""
 
+import ipaddress
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_plugin.ports import holder, is_free, ports_of
+from supervisor_plugin.ports import holder, is_free, open_addresses, parse_address, ports_of
 from supervisor_plugin.processes import (
     Identity,
     Marked,
@@ -115,7 +116,29 @@ def test_a_listener_is_found_by_port_and_by_process():
 
 def test_a_wildcard_listener_holds_the_port_too():
     with socket.create_server(("0.0.0.0", 0)) as server:
-        assert not is_free(server.getsockname()[1])
+        port = server.getsockname()[1]
+        assert not is_free(port)
+        assert open_addresses([os.getpid()], port) == ["0.0.0.0"]
+
+
+def test_a_loopback_listener_is_open_to_nobody_else():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert open_addresses([os.getpid()], server.getsockname()[1]) == []
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="the words are those of a little-endian machine")
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0100007F", "127.0.0.1"),
+        ("0200A8C0", "192.168.0.2"),
+        ("00000000000000000000000001000000", "::1"),
+        ("0000000000000000FFFF00000100007F", "::ffff:7f00:1"),
+        ("B80D0120000000000000000001000000", "2001:db8::1"),
+    ],
+)
+def test_addresses_of_the_kernels_tables_are_read(text: str, address: str):
+    assert parse_address(text) == ipaddress.ip_address(address)
 
 
 def test_a_replaced_program_has_another_identity(tmp_path: Path):

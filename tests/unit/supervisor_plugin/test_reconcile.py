@@ -68,6 +68,15 @@ def test_a_survivor_is_restarted_when_it_cannot_be_vouched_for():
         assert (step.deed, step.reason, step.process) == (Deed.RESTART, reason, P)
 
 
+def test_what_supervisord_is_stopping_is_never_adopted_though_it_still_answers():
+    stopping = {"alpha": Program("alpha", P, is_stopping=True)}
+    (step,) = plan(world({"alpha": alpha()}, {"alpha": row()}, stopping))
+    assert (step.deed, step.reason, step.process) == (Deed.RESTART, "it was being stopped", P)
+    held = {"alpha": Program("alpha", P, is_held=True, is_stopping=True)}
+    (step,) = plan(world({"alpha": alpha()}, {"alpha": row()}, held))
+    assert (step.deed, step.reason, step.process) == (Deed.REST, "stopped by an operator", P)
+
+
 def test_without_the_database_what_runs_is_kept():
     seen = replace(world({"alpha": alpha()}, None, {"alpha": Program("alpha", P)}), recorded=None)
     assert deeds(seen) == [(Deed.ADOPT, "alpha")]
@@ -115,7 +124,10 @@ def worlds(draw: st.DrawFn) -> World:
         )
         for name in draw(st.sets(names))
     }
-    programs = {name: Program(name, draw(st.none() | identities), draw(st.booleans())) for name in draw(st.sets(names))}
+    programs = {
+        name: Program(name, draw(st.none() | identities), draw(st.booleans()), draw(st.booleans()))
+        for name in draw(st.sets(names))
+    }
     recorded = {
         name: Recorded(
             name,
@@ -146,6 +158,8 @@ def apply(seen: World) -> World:
                 programs[step.name] = Program(step.name, None, held)
             case Deed.FORGET:
                 recorded.pop(step.name)
+            case Deed.REST:
+                programs[step.name], managed[step.name] = Program(step.name, None, held), Status.STOPPED
             case Deed.FINALISE:
                 recorded[step.name] = replace(recorded[step.name], status="stopped", process=None)
             case Deed.ADOPT | Deed.RESTART | Deed.START:
@@ -183,7 +197,7 @@ def test_a_plan_ends_before_it_starts_and_touches_only_what_it_may(seen: World):
     order = [step.deed in (Deed.END_STRAY, Deed.STOP, Deed.FORGET) for step in steps]
     assert order == sorted(order, reverse=True)
     for step in steps:
-        if step.deed in (Deed.START, Deed.ADOPT, Deed.RESTART):
+        if step.deed in (Deed.START, Deed.ADOPT, Deed.RESTART, Deed.REST):
             assert step.name in seen.declared
         if step.deed is Deed.START:
             assert seen.programs.get(step.name, Program(step.name, None)).process is None or (

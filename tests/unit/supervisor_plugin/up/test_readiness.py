@@ -33,6 +33,13 @@ def test_server_that_will_not_come_up_by_itself_is_lost(state: str) -> None:
     assert not verdict.is_up
 
 
+def test_start_that_was_refused_for_the_databases_sake_is_waited_for() -> None:
+    """On a slow machine it answers a moment later, and the listener tries again by itself."""
+    verdict = judge(status(member("b", "failed", "not without the database", can_route=False) | {"refusals": 1}), ["b"])
+    assert verdict.waiting == {"b": "failed not without the database"}
+    assert verdict.lost == {}
+
+
 @pytest.mark.parametrize("state", ["preparing", "spawning", "checking", "crashed"])
 def test_server_on_its_way_is_waited_for(state: str) -> None:
     """A crash at start is tried again by the listener."""
