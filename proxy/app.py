@@ -11,6 +11,7 @@ from proxy import admin
 from proxy.auth.metadata import WELL_KNOWN, metadata_response
 from proxy.edge import HttpExchange
 from proxy.edge.asgi import serve_asgi
+from proxy.edge.exchange import refuse_plainly
 from proxy.metrics import CONTENT_TYPE, render
 from proxy.runtime import Runtime
 
@@ -40,6 +41,13 @@ class App:
             await self._runtime.pipeline.handle(exchange)
         else:
             await serve_asgi(self._starlette, exchange)
+
+    async def refuse(self, exchange: HttpExchange, status: int, message: str) -> None:
+        """Answer what is no HTTP: with a row where it names an MCP address."""
+        if _MCP_PATH.fullmatch(exchange.path) is not None:
+            await self._runtime.pipeline.refuse_malformed(exchange, status, message)
+        else:
+            await refuse_plainly(exchange, status, message)
 
     async def _healthz(self, _request: Request) -> Response:
         return JSONResponse({"status": "alive"})

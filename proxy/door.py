@@ -1,8 +1,8 @@
 """What is checked before anything is read: Origin, Host, and tokens where none belongs (SPEC I8, SEC-05, SEC-23)."""
 
 from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
-from urllib.parse import urlsplit
+from ipaddress import IPv6Address, ip_address, ip_network
+from urllib.parse import SplitResult, urlsplit
 
 from proxy import errors
 from proxy.errors import Refusal
@@ -10,6 +10,7 @@ from proxy.exchange import Header
 from proxy.wire.fields import fact_of, index_of
 from registry.models import Listen
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -19,7 +20,7 @@ class Door:
     def __init__(self, public_url: str, listen: Listen) -> None:
         public, port = urlsplit(public_url), listen.port
         self.forwarders = Forwarders(listen.trusted_forwarders)
-        hosts = {public.netloc.lower(), *(host.lower() for host in listen.allowed_hosts)}
+        hosts = {*_names(public), *(host.lower() for host in listen.allowed_hosts)}
         if public.hostname in {"localhost", "127.0.0.1", "::1"}:
             hosts |= {f"{name}:{public.port or port}" for name in _LOOPBACK} | {f"{name}:{port}" for name in _LOOPBACK}
         self._hosts = frozenset(host.encode("latin-1") for host in hosts)
@@ -64,6 +65,14 @@ class Door:
         ]
 
 
+def _names(public: SplitResult) -> set[str]:
+    """Return how clients write the host: the default port may stand there or not (RFC 9110 §4.2.3)."""
+    written, default = public.netloc.lower(), f":{_DEFAULT_PORTS.get(public.scheme, 0)}"
+    if public.port is not None and not written.endswith(default):
+        return {written}
+    return {written.removesuffix(default), written.removesuffix(default) + default}
+
+
 class Forwarders:
     """The configured proxies in front of us: only they may say whose request they forward, and nothing is guessed."""
 
@@ -87,4 +96,6 @@ class Forwarders:
             parsed = ip_address(address)
         except ValueError:
             return False
-        return any(parsed in network for network in self._networks)
+        # A socket that serves both families shows IPv4 peers so.
+        known = (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
+        return any(known in network for network in self._networks)

@@ -14,6 +14,10 @@ class ClientGoneError(Exception):
     """The client closed the connection before its request was whole."""
 
 
+class BrokenRequestError(Exception):
+    """What the client sent stopped being HTTP in the middle of its request; the message says how."""
+
+
 class Exchange(Protocol):
     """A request, and the only way to answer it. Header names are lower-case; `path` is decoded and without query."""
 
@@ -31,7 +35,7 @@ class Exchange(Protocol):
         ...
 
     async def read_body(self, limit: int) -> bytes:
-        """Return the whole body; raise `BodyTooLargeError` or `ClientGoneError`."""
+        """Return the whole body; raise `BodyTooLargeError`, `BrokenRequestError` or `ClientGoneError`."""
         ...
 
     def add_headers(self, headers: Sequence[Header]) -> None:

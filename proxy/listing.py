@@ -22,20 +22,31 @@ class Visibility(Protocol):
 
 
 def visible_only(call: Call, policy: Visibility, message: dict[str, object]) -> dict[str, object] | None:
-    """Return the message without what the caller may not use, or None if the message is not a list's result."""
-    listed = LISTS.get(call.method or "")
+    """Return the message without what the caller may not use or share, or None where nothing is to be changed.
+
+    What was let through for one caller is `private` to it, a list or not: a cache must not serve it to the next.
+    """
     result = message.get("result")
-    if listed is None or not isinstance(result, dict) or call.identity is None:
+    if not isinstance(result, dict) or call.identity is None:
         return None
-    kind, named = listed
     found = cast("dict[str, Any]", result)
-    items: object = found.get(kind)
-    if not isinstance(items, list):
-        return None
-    who = call.identity
-    shown = [item for item in cast("list[object]", items) if _is_shown(item, named, policy, who, kind)]
-    private = {"cacheScope": "private"} if call.era is Era.MODERN else {}
-    return {**message, "result": {**found, kind: shown, **private}}
+    listed = LISTS.get(call.method or "")
+    changes = _private(call.era, found, is_list=listed is not None)
+    if listed is not None and listed[0] in found:
+        changes[listed[0]] = _shown(found[listed[0]], listed, policy, call.identity)
+    return {**message, "result": {**found, **changes}} if changes else None
+
+
+def _private(era: Era | None, found: dict[str, Any], *, is_list: bool) -> dict[str, Any]:
+    is_shared = era is Era.MODERN and (is_list or "cacheScope" in found) and found.get("cacheScope") != "private"
+    return {"cacheScope": "private"} if is_shared else {}
+
+
+def _shown(items: object, listed: tuple[Kind, str], policy: Visibility, who: Identity) -> list[object]:
+    """Return the items that the caller may use; none where the server has sent no list."""
+    kind, named = listed
+    known = cast("list[object]", items) if isinstance(items, list) else []
+    return [item for item in known if _is_shown(item, named, policy, who, kind)]
 
 
 def _is_shown(item: object, named: str, policy: Visibility, identity: Identity, kind: Kind) -> bool:

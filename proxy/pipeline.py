@@ -15,7 +15,7 @@ from proxy.auth.credential import query_has_token
 from proxy.call import Call
 from proxy.door import Door
 from proxy.errors import Refusal
-from proxy.exchange import BodyTooLargeError, ClientGoneError, Exchange
+from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Exchange
 from proxy.executor import Executor
 from proxy.routes import Route
 from proxy.sessions import Sessions
@@ -77,6 +77,16 @@ class Pipeline:
             await self._executor.note_defect(exchange, call)
         self._executor.count_answer(exchange, call)
 
+    async def refuse_malformed(self, exchange: Exchange, status: int, reason: str) -> None:
+        """Answer what names an MCP address and is no HTTP: two readers could see two requests in it."""
+        call = Call.arrive(_server_name(exchange.path), exchange.method, Fields.of(()), exchange.remote)
+        await self._executor.refuse(exchange, call, _malformed(reason, status))
+        self._executor.count_answer(exchange, call)
+
+    def adopt(self, door: Door) -> None:
+        """Be called by other names from now on, after a reload."""
+        self._door = door
+
     async def _admit(self, exchange: Exchange, call: Call) -> Route | Refusal:
         route = self._routes.get(exchange.path)
         if route is None:
@@ -111,6 +121,10 @@ class Pipeline:
         return None
 
 
+def _malformed(reason: str, status: int) -> Refusal:
+    return Refusal("wire.http", status, errors.INVALID_REQUEST, reason)
+
+
 def _is_legacy(call: Call) -> bool:
     """Sessions, and answers from clients, are of the legacy era only."""
     return call.era is Era.LEGACY
@@ -136,6 +150,8 @@ async def _read(exchange: Exchange, call: Call, route: Route, spoken: Sequence[s
         call.body = body = await exchange.read_body(limits.body_bytes)
     except BodyTooLargeError:
         return Refusal("limit.body", 413, errors.TOO_LARGE, f"the body exceeds {limits.body_bytes} bytes")
+    except BrokenRequestError as error:
+        return _malformed(str(error), 400)
     if exchange.method == "POST":
         envelope = parse_envelope(body, max_depth=limits.depth)
         if isinstance(envelope, WireFault):

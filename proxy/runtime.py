@@ -97,8 +97,7 @@ class Runtime:
         self._guards.adopt(self.executor)
         self._stack.push_async_callback(self._guards.aclose)
         self.keeper = SessionKeeper(self.sessions, self.executor.live, self._servers, self.executor.discard_session)
-        door = Door(fleet.public_url(), fleet.proxy)
-        self.pipeline = Pipeline(self._routes, door, self.sessions, self.board, self.executor)
+        self.pipeline = Pipeline(self._routes, _door(fleet), self.sessions, self.board, self.executor)
         async with self.pool.acquire() as connection:
             if closed := await close_interrupted(connection, self.audit):
                 _log.warning("%d requests of a proxy that ended were closed as interrupted", closed)
@@ -148,6 +147,7 @@ class Runtime:
         self.roads.update(roads)
         self._routes.clear()
         self._routes.update(routes)
+        self.pipeline.adopt(_door(fleet))
         self._guards.adopt(self.executor)
         for road in retired:
             self._retiring.add(task := asyncio.create_task(road.retire()))
@@ -242,3 +242,7 @@ def _way(server: Server) -> tuple[object, ...]:
         server.limits,
         server.headers,
     )
+
+
+def _door(fleet: Fleet) -> Door:
+    return Door(fleet.public_url(), fleet.proxy)

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ from registry.models import Fleet
 from registry.secrets import SecretError, SecretReader
 
 _BACKLOG = 2048
+_DESCRIPTORS = 65_536
 _RECORD_S = 5.0
 # A call makes some hundred objects and no cycles: with Python's own threshold of 700 a tenth of its cost is collecting.
 _GC_THRESHOLDS = (50_000, 20, 50)
@@ -71,7 +73,8 @@ async def serve(
     listening = bind(fleet.proxy.host, fleet.proxy.port, is_shared=worker is not None)
     with contextlib.closing(listening):
         async with runtime_type(settings, fleet, secrets) as runtime:
-            listener = Listener(App(runtime), runtime.exchange_type)
+            app = App(runtime)
+            listener = Listener(app, runtime.exchange_type, refuse=app.refuse, max_connections=take_descriptors() // 2)
             stopped = _drain_on_signals(listener, runtime, worker)
             reloading = reload_on_signal(runtime, only)
             gc.collect()
@@ -83,6 +86,16 @@ async def serve(
             await listener.close(runtime.fleet.proxy.drain_s)
             reloading.cancel()
             await _until_recorded(runtime)
+
+
+def take_descriptors() -> int:
+    """Raise the limit of open files as far as it goes, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return _DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
 
 
 def _drain_on_signals(listener: Listener, runtime: Runtime, worker: Worker | None) -> asyncio.Event:

@@ -9,6 +9,10 @@ settings.load_profile("untimed")
 
 pytest_plugins = ["tests.fixtures_postgres", "tests.third_party"]
 
+# How fast a machine makes and tries examples says nothing about the property.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:

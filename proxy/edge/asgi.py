@@ -1,11 +1,12 @@
 """An ASGI application behind an exchange: what is not MCP is Starlette's business."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from proxy.edge.exchange import HttpExchange
-from proxy.exchange import BodyTooLargeError, ClientGoneError
+from proxy.edge.exchange import HttpExchange, refuse_plainly
+from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -14,19 +15,29 @@ Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None
 
 MAX_BODY_BYTES = 64 * 1024
 _DISCONNECT = "http.disconnect"
+_log = logging.getLogger("postern.edge")
 
 
 async def serve_asgi(application: Application, exchange: HttpExchange) -> None:
-    """Let the application answer; a body beyond `MAX_BODY_BYTES` is refused before it is asked."""
+    """Let the application answer; a body beyond `MAX_BODY_BYTES` is refused before it is asked.
+
+    Where it raises, the log has the traceback, and the client what it was sent so far, or else a plain 500.
+    """
     try:
         body = await exchange.read_body(MAX_BODY_BYTES)
     except BodyTooLargeError:
-        await exchange.answer(413, [(b"content-type", b"text/plain")], b"the body is too large\n")
+        await refuse_plainly(exchange, 413, "the body is too large")
+        return
+    except BrokenRequestError as error:
+        await refuse_plainly(exchange, 400, str(error))
         return
     except ClientGoneError:
         return
     bridge = _Bridge(exchange, body)
-    await application(scope_of(exchange), bridge.receive, bridge.send)
+    try:
+        await application(scope_of(exchange), bridge.receive, bridge.send)
+    except Exception:  # noqa: BLE001 -- the outermost loop of a request that is not MCP
+        _log.exception("%s %s met a defect", exchange.method, exchange.path)
 
 
 def scope_of(exchange: HttpExchange) -> dict[str, Any]:

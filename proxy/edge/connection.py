@@ -9,13 +9,16 @@ from typing import Protocol, cast
 
 import httptools
 
-from proxy.edge.exchange import HttpExchange
-from proxy.edge.head import MAX_HEAD_BYTES, BadRequestError, check_framing, read_target, render_head
-from proxy.exchange import BodyTooLargeError, ClientGoneError, Header
+from proxy.edge.exchange import HttpExchange, refuse_plainly
+from proxy.edge.head import MAX_HEAD_BYTES, BadRequestError, check_framing, read_target
+from proxy.edge.upgrade import parser_of_body
+from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Header
 from proxy.wire.fields import Fields
 
 _CHUNK_BYTES = 256 * 1024
 """What the event loop reads at once, at the most."""
+MAX_AHEAD = 64
+"""So many requests may be sent ahead of their answers: an exchange costs far more memory than its bytes."""
 _REPEATED_BYTES = 16 * 1024
 """The longest request whose head is kept for the next one like it."""
 _END_OF_HEAD = b"\r\n\r\n"
@@ -24,12 +27,18 @@ _NOT_REPEATED = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long a client may be silent between requests, take for a head, pause in a body, or leave an answer unread."""
+    """How long a client may be silent between requests, take for a head, pause in a body, or leave an answer unread.
+
+    A body also needs `body_bytes_per_s` on the whole: a byte now and then is no progress. `linger_s`: how long a client
+    that is still sending has for reading the last answer; a socket closed over unread bytes would take it away.
+    """
 
     idle_s: float = 75.0
     head_s: float = 20.0
     body_s: float = 30.0
     write_s: float = 120.0
+    linger_s: float = 2.0
+    body_bytes_per_s: float = 500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class Owner(Protocol):
     times: Times
     exchange_type: type[HttpExchange]
     handle: Callable[[HttpExchange], Awaitable[None]]
+    refuse: Callable[[HttpExchange, int, str], Awaitable[None]]
 
     def date(self) -> bytes: ...
     def joined(self, connection: "Connection", task: "asyncio.Task[None]") -> None: ...
@@ -59,8 +69,8 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """`deadline`, on the owner's clock, is when the client's silence, or its slowness, ends the connection.
 
-    Deaf: nothing more is parsed. Ending: no further request is handled. The methods named `on_…` are the parser's
-    callbacks.
+    Deaf: nothing more is parsed. Ending: no further request is handled. Over: the last answer is given. The methods
+    named `on_…` are the parser's callbacks.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
@@ -78,9 +88,10 @@ class Connection(asyncio.Protocol):
         self._turn: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._fed_bytes = self._chunk_bytes = 0
+        self._body_until = 0.0
         self._fault: BadRequestError | None = None
         self._seen: Seen | None = None
-        self._is_resting = self._is_deaf = self._is_ending = False
+        self._is_resting = self._is_deaf = self._is_ending = self._is_over = False
 
     # --- the event loop's side
 
@@ -99,9 +110,7 @@ class Connection(asyncio.Protocol):
         self._chunk_bytes = len(data)
         self._fed_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._is_deaf = True
+            self._feed(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._fail(cause if isinstance(cause, BadRequestError) else BadRequestError(400, "this is not HTTP"))
@@ -109,16 +118,43 @@ class Connection(asyncio.Protocol):
             if self._fed_bytes > MAX_HEAD_BYTES + _CHUNK_BYTES:
                 self._fail(BadRequestError(431, "the request makes no progress"))
             elif self._arriving is not None:
-                self.deadline = self._owner.now + self._owner.times.body_s
+                self._body_until += len(data) / self._owner.times.body_bytes_per_s
+                self.deadline = self._patience()
             elif is_between and len(data) <= _REPEATED_BYTES and self._waiting and self._headers is None:
                 self._seen = seen_in(data, self._waiting[-1])
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            arriving = self._arriving
+            if arriving is None:
+                self._is_deaf = True
+                return
+            self._parser = parser_of_body(arriving.headers, self.on_body, self._end_upgrade)
+            self._parser.feed_data(data[stopped.args[0] :])
+
+    def _end_upgrade(self) -> None:
+        """The request is whole; what follows might be the protocol that was wished for."""
+        self._end_message()
+        self._is_deaf = True
+
+    def _patience(self) -> float:
+        """Return the deadline for what the client owes us now."""
+        now, times = self._owner.now, self._owner.times
+        if self._arriving is not None:
+            return math.inf if self._is_resting else min(now + times.body_s, self._body_until)
+        if self._current is not None or self._waiting:
+            return math.inf
+        return now + (times.idle_s if self._headers is None else times.head_s)
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
         self.deadline = self._owner.now + self._owner.times.write_s
 
     def resume_writing(self) -> None:
-        self.deadline = math.inf if self._current is not None else self._owner.now + self._owner.times.idle_s
+        if not self._is_over:
+            self.deadline = self._patience()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
@@ -158,9 +194,12 @@ class Connection(asyncio.Protocol):
         exchange = self._owner.exchange_type(self, method, target, Fields.of(headers), is_legacy=version == "1.0")
         if not self._parser.should_keep_alive() or self._parser.should_upgrade():
             exchange.keep_alive = False
+        if len(self._waiting) >= MAX_AHEAD:
+            raise BadRequestError(429, "too many requests were sent ahead of their answers")
         self._arriving = exchange
+        self._body_until = self._owner.now + self._owner.times.body_s
         self._waiting.append(exchange)
-        if self._current is not None:
+        if self._current is not None or len(self._waiting) > 1:
             self.rest()
         self._wake()
 
@@ -170,6 +209,10 @@ class Connection(asyncio.Protocol):
             self._arriving.feed(part)
 
     def on_message_complete(self) -> None:
+        if not self._parser.should_upgrade():  # otherwise llhttp has not looked for the body yet
+            self._end_message()
+
+    def _end_message(self) -> None:
         self._fed_bytes = 0
         if self._arriving is not None:
             self._arriving.complete()
@@ -179,14 +222,14 @@ class Connection(asyncio.Protocol):
     def _is_repeated(self, data: bytes) -> bool:
         """Take a request whose head is, byte for byte, the last one's, and which is whole: it needs no parser."""
         seen = self._seen
-        if seen is None or len(data) != seen.size or not data.startswith(seen.head):
+        if seen is None or len(data) != seen.size or not data.startswith(seen.head) or len(self._waiting) >= MAX_AHEAD:
             return False
         exchange = self._owner.exchange_type(self, seen.method, seen.target, seen.headers, is_legacy=False)
         exchange.feed(data[len(seen.head) :])
         exchange.complete()
         self._waiting.append(exchange)
         self.deadline = math.inf
-        if self._current is not None:
+        if self._current is not None or len(self._waiting) > 1:
             self.rest()
         self._wake()
         return True
@@ -195,7 +238,7 @@ class Connection(asyncio.Protocol):
         """What was understood so far is still answered, then comes the fault."""
         self._is_deaf, self._fault = True, fault
         if self._arriving is not None:
-            self._arriving.leave()
+            self._arriving.spoil(str(fault))
         self._wake()
 
     # --- the exchanges' side
@@ -216,6 +259,8 @@ class Connection(asyncio.Protocol):
     def go_on(self) -> None:
         if self._is_resting and not self._transport.is_closing():
             self._is_resting = False
+            self._body_until = self._owner.now + self._owner.times.body_s
+            self.deadline = self._patience()
             self._transport.resume_reading()
 
     @property
@@ -249,19 +294,32 @@ class Connection(asyncio.Protocol):
                 is_over = exchange.is_answered and exchange.is_complete and exchange.keep_alive
                 if not is_over and not await self._goes_on(exchange):
                     return
+            if self._fault is not None:
+                await self._refuse(self._fault)
         finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Close once everything is sent, and what the client still sends is dropped."""
+        self._is_deaf = self._is_over = True
+        is_sending = self._fault is not None or self._arriving is not None
+        times = self._owner.times
+        if is_sending and not self._transport.is_closing():
+            self.go_on()
+            self._transport.write_eof()
+            self.deadline = self._owner.now + times.linger_s
+        else:
             self._transport.close()
+            self.deadline = self._owner.now + times.write_s
 
     async def _next(self) -> HttpExchange | None:
         """Wait for the next request; None where there will be none."""
         self._current = None
         while not self._waiting and not self._is_deaf and not self._is_ending:
-            if self._headers is None:
-                self.deadline = self._owner.now + self._owner.times.idle_s
+            self.deadline = self._patience()
             self._turn = self._loop.create_future()
             await self._turn
         if self._is_ending or not self._waiting:
-            self._say(self._fault)
             return None
         self._current = exchange = self._waiting.popleft()
         if not self._waiting:
@@ -270,15 +328,14 @@ class Connection(asyncio.Protocol):
 
     async def _goes_on(self, exchange: HttpExchange) -> bool:
         """Whether the connection goes on after an exchange that ended in an unusual way."""
-        if not exchange.is_answered:
-            if not exchange.has_begun:
-                self._say(self._fault or BadRequestError(500, "there is no answer"))
-            return False
-        if not exchange.keep_alive:
+        if not exchange.is_answered and not exchange.has_begun:
+            exchange.keep_alive = False
+            await refuse_plainly(exchange, 500, "there is no answer")
+        if not exchange.keep_alive or not exchange.is_answered:
             return False
         try:
             await exchange.discard()
-        except (ClientGoneError, BodyTooLargeError):
+        except (ClientGoneError, BodyTooLargeError, BrokenRequestError):
             return False
         return True
 
@@ -286,14 +343,16 @@ class Connection(asyncio.Protocol):
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
 
-    def _say(self, fault: BadRequestError | None) -> None:
-        """Answer what never became an exchange."""
-        if fault is None:
-            return
-        body = f"{fault}\n".encode()
-        headers = [(b"content-type", b"text/plain; charset=utf-8")]
-        framing = b"content-length: %d\r\nconnection: close\r\n%b" % (len(body), self.date())
-        self.send(render_head(fault.status, headers, framing) + body)
+    async def _refuse(self, fault: BadRequestError) -> None:
+        """Answer what never became a request, as far as it was understood."""
+        try:
+            target = read_target(self._url.partition(b"?")[0], ())
+        except BadRequestError:
+            target = ("", b"")
+        method = self._parser.get_method().decode("ascii") if self._url else ""
+        self._current = exchange = self._owner.exchange_type(self, method, target, Fields.of(()), is_legacy=True)
+        self.deadline = math.inf
+        await self._owner.refuse(exchange, fault.status, str(fault))
 
 
 def seen_in(data: bytes, exchange: HttpExchange) -> Seen | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from proxy.edge.head import has_body, render_head
-from proxy.exchange import BodyTooLargeError, ClientGoneError, Header
+from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Header
 from proxy.wire.fields import Fields
 
 HIGH_WATER_BYTES = 64 * 1024
@@ -33,8 +33,8 @@ class HttpExchange:
     """`keep_alive`: another request may follow on the connection. `is_answered`: the last byte was written."""
 
     __slots__ = (
-        *("_always", "_allowance", "_gone", "_is_chunked", "_is_cut", "_limit", "_line", "_on_gone", "_parts", "_size"),
-        "_waiter",
+        *("_allowance", "_always", "_body", "_gone", "_is_chunked", "_is_cut", "_limit", "_line", "_on_gone", "_size"),
+        *("_fault", "_waiter"),
         *("has_begun", "headers", "is_answered", "is_complete", "is_legacy", "keep_alive"),
         *("method", "path", "query", "remote", "scheme"),
     )
@@ -52,7 +52,8 @@ class HttpExchange:
         self.has_begun = self.is_answered = self.is_complete = False
         self._gone = self._is_chunked = self._is_cut = False
         self._always: list[Header] = []
-        self._parts: list[bytes] = []
+        self._body: bytes | bytearray = b""
+        self._fault: str | None = None
         self._size = 0
         self._limit: int | None = None
         self._allowance = HIGH_WATER_BYTES
@@ -65,19 +66,34 @@ class HttpExchange:
         """Take a part of the body; what is beyond the reader's limit is counted only, once there is a reader."""
         self._size += len(part)
         if self._limit is None or self._size <= self._limit:
-            self._parts.append(part)
+            self._keep(part)
         else:
             self._is_cut = True
         if self._size > self._allowance:
             self._line.rest()
             self._wake()
 
+    def _keep(self, part: bytes) -> None:
+        """Join the parts as they come: an object for each would cost many times its bytes."""
+        if not self._body:
+            self._body = part
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+        self._body += part
+
     def complete(self) -> None:
         self.is_complete = True
         self._wake()
 
+    def spoil(self, fault: str) -> None:
+        """The body turned out to be no HTTP."""
+        self._fault = fault
+        self.keep_alive = False
+        self._wake()
+
     def leave(self) -> None:
-        """The client is gone, or makes no sense any more."""
+        """The client is gone."""
         self._gone = True
         self._wake()
         callback, self._on_gone = self._on_gone, None
@@ -95,8 +111,8 @@ class HttpExchange:
             await self._arrive(limit)
         if self._size > limit or self._is_cut:
             raise BodyTooLargeError
-        parts, self._parts = self._parts, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        body, self._body = self._body, b""
+        return bytes(body)
 
     async def discard(self) -> None:
         """Read the rest of an answered request, so that the next one can follow."""
@@ -111,6 +127,8 @@ class HttpExchange:
         while not self.is_complete:
             if self._gone:
                 raise ClientGoneError
+            if self._fault is not None:
+                raise BrokenRequestError(self._fault)
             if self._size > self._allowance:
                 self.keep_alive = False
                 raise BodyTooLargeError
@@ -124,6 +142,8 @@ class HttpExchange:
         self._always.extend(headers)
 
     async def answer(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+        if not self.is_complete and self._limit is None and self._expects_continue():
+            self.keep_alive = False  # whether the body follows is now the client's guess, and ours would be another
         framing = b"content-length: %d\r\n" % len(body) if has_body(status, "") else b""
         self._begin(status, headers, framing, body if has_body(status, self.method) else b"")
         self.is_answered = True
@@ -164,3 +184,8 @@ class HttpExchange:
             self._line.send(head + body)
         else:
             self._line.send(head, body)
+
+
+async def refuse_plainly(exchange: HttpExchange, status: int, message: str) -> None:
+    """Answer with a sentence of text."""
+    await exchange.answer(status, [(b"content-type", b"text/plain; charset=utf-8")], f"{message}\n".encode())

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
+MAX_TARGET_BYTES = 8 * 1024
 
 _BODYLESS = frozenset({204, 304})
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -39,6 +40,8 @@ def check_framing(version: str, headers: Headers, fed_bytes: int) -> None:
 
 def read_target(target: bytes, headers: Headers) -> tuple[str, bytes]:
     """Return path, decoded, and query. The absolute form (RFC 9112 §3.2.2) must name the host of the Host header."""
+    if len(target) > MAX_TARGET_BYTES:
+        raise BadRequestError(414, "the request target is too long")
     if not target.startswith(b"/") and target != b"*":
         absolute = _AUTHORITY.fullmatch(target)
         hosts = [value.lower() for name, value in headers if name == b"host"]
@@ -57,7 +60,8 @@ def render_head(status: int, headers: Headers, framing: bytes) -> bytes:
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
     if lines.count(b"\r") != len(headers) or lines.count(b"\n") != len(headers) or _CONTROL.search(lines):
         raise ValueError("a header of the answer holds a control character")
-    return b"%b%b%b\r\n" % (_STATUS_LINES[status], lines, framing)
+    start = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    return b"%b%b%b\r\n" % (start, lines, framing)
 
 
 def has_body(status: int, method: str) -> bool:

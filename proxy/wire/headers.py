@@ -23,9 +23,11 @@ from proxy.wire.params import PREFIX, ParamHeader, param_mismatch
 
 _NOTHING: frozenset[bytes] = frozenset()
 _PLAIN_JSON = (b"application/json",)
+_KEEP_ALIVE = (b"keep-alive",)
 
 METHOD_HEADER = b"mcp-method"
 NAME_HEADER = b"mcp-name"
+_MIRRORS = frozenset({VERSION_HEADER, METHOD_HEADER, NAME_HEADER})
 
 NAMED_BY = {
     "tools/call": "name",
@@ -49,7 +51,7 @@ _RESTRICTING = frozenset({b"no-store", b"no-cache", b"no-transform", b"private",
 
 
 class Mirrors(Struct, frozen=True, gc=False):
-    """What a head says of its body. `fault`: of its type or coding; a name that cannot be compared safely is None."""
+    """What a head says of its body. `fault`: of type, coding or connection; a name that cannot be compared is None."""
 
     fault: WireFault | None
     methods: tuple[str, ...]
@@ -118,6 +120,10 @@ def _nominated(headers: Sequence[Header]) -> frozenset[bytes]:
     values = index_of(headers).get(b"connection")
     if values is None:
         return _NOTHING
+    return _options(values)
+
+
+def _options(values: Sequence[bytes]) -> frozenset[bytes]:
     return frozenset(token.strip().lower() for value in values for token in value.split(b","))
 
 
@@ -128,7 +134,7 @@ def _restricts(value: bytes) -> bool:
 def _read_mirrors(headers: Sequence[Header]) -> Mirrors:
     found = index_of(headers)
     return Mirrors(
-        fault=_content_fault(found),
+        fault=_content_fault(found) or _connection_fault(found),
         methods=tuple(value.strip(b" \t").decode("latin-1") for value in found.get(METHOD_HEADER, ())),
         names=tuple(decode_value(value) for value in found.get(NAME_HEADER, ())),
         has_params=any(name.startswith(PREFIX) for name in found),
@@ -144,6 +150,14 @@ def _content_fault(found: Index) -> WireFault | None:
         message = "a compressed body is not accepted"
         return WireFault("wire.content_encoding", 415, errors.INVALID_REQUEST, message)
     return None
+
+
+def _connection_fault(found: Index) -> WireFault | None:
+    """Refuse what would be checked here and, as hop-by-hop, be kept from the server: it would read another request."""
+    values = found.get(b"connection", _KEEP_ALIVE)
+    if values == _KEEP_ALIVE or not any(name in _MIRRORS or name.startswith(PREFIX) for name in _options(values)):
+        return None
+    return _fault("wire.header_mismatch", "the Connection header names a header that the server needs", None)
 
 
 def _method_fault(mirrors: Mirrors, envelope: Envelope) -> WireFault | None:

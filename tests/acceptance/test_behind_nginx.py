@@ -2,18 +2,21 @@
 
 import asyncio
 import contextlib
+import http.client
 import json
 from collections.abc import Generator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from tests.fakes.recorder import Recorder
 from tests.integration import test_auth_nginx as shipped
-from tests.sidecar import Sidecar, http
+from tests.sidecar import Sidecar
+from tests.sidecar import http as send
 from tests.unit.auth.making import PROXY_SECRET
 
 pytestmark = shipped.pytestmark
@@ -57,7 +60,8 @@ def sidecar(tmp_path: Path, database) -> Iterator[tuple[Sidecar, Recorder]]:
             "permissions": ["notes:use", "notes:read"],
         }
     }
-    registry = {"proxy": {"public_url": "https://gw.example"}, "trusted_proxies": trusted}
+    listen = {"public_url": "https://gw.example", "trusted_forwarders": ["127.0.0.1/32"]}
+    registry = {"proxy": listen, "trusted_proxies": trusted}
     with Recorder() as recorder:
         server = {
             "type": "external",
@@ -83,7 +87,7 @@ def gateway(tmp_path: Path, sidecar: tuple[Sidecar, Recorder]) -> Iterator[str]:
 
 def _post(url: str, message: object, **headers: str):
     sent = {"host": "gw.example", "content-type": "application/json", "accept": "application/json", **headers}
-    return http("POST", f"{url}/notes/mcp", sent, json.dumps(message).encode())
+    return send("POST", f"{url}/notes/mcp", sent, json.dumps(message).encode())
 
 
 async def _row(dsn: str, execution: str) -> asyncpg.Record:
@@ -114,6 +118,20 @@ def test_what_the_client_says_of_itself_ends_at_nginx(gateway, sidecar, database
     before = len(sidecar[1].seen)
     assert _post(sidecar[0].url, CALL, **forged).status == 401
     assert len(sidecar[1].seen) == before
+
+
+def test_recorded_address_is_the_one_that_nginx_has_seen(gateway, database) -> None:
+    """What a client writes into X-Forwarded-For stays to the left of what nginx appends."""
+    client = http.client.HTTPConnection(
+        "127.0.0.1", urlsplit(gateway).port, timeout=10, source_address=("127.0.0.2", 0)
+    )
+    headers = {"host": "gw.example", "content-type": "application/json", "cookie": "user=ada"}
+    client.request("POST", "/notes/mcp", json.dumps(CALL), {**headers, "x-forwarded-for": "203.0.113.9"})
+    answer = client.getresponse()
+    assert (answer.status, bool(answer.read())) == (200, True)
+    client.close()
+    row = asyncio.run(_row(database.dsn("postern_auditor"), answer.headers["x-postern-execution-id"]))
+    assert str(row["remote"]) == "127.0.0.2"
 
 
 def test_without_a_login_nothing_passes_and_a_narrow_user_reaches_no_wider_tool(gateway, sidecar) -> None:

@@ -6,6 +6,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 TOOLS = ["echo", "write", "secret", "Echo"]
+PRIVATE_HEADERS = {
+    "set_cookie": "session=1",
+    "www_authenticate": "Basic",
+    "proxy_authenticate": "Basic",
+    "access_control_allow_origin": "*",
+    "x_user_id": "root",
+    "x_proxy_verified": "true",
+    "keep_alive": "timeout=5",
+    "location": "https://elsewhere.test",
+}
 
 
 def tool(name: str) -> dict[str, Any]:
@@ -27,10 +37,14 @@ class _Server(ThreadingHTTPServer):
 
 
 class Recorder:
-    """Listens on an ephemeral loopback port while used as a context manager; `seen` holds (method, headers, body)."""
+    """Listens on an ephemeral loopback port while used as a context manager; `seen` holds (method, headers, body).
+
+    It also publishes `key_set` at /keys, as an issuer would, and sends headers that are nobody's business with answers.
+    """
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, list[tuple[str, str]], bytes]] = []
+        self.key_set: dict[str, Any] = {"keys": []}
         recorder = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -62,9 +76,12 @@ class Recorder:
                 more = {"mcp_session_id": f"upstream-{len(recorder.seen)}"} if message["method"] == "initialize" else {}
                 headers = [(n, v) for n, v in recorder.seen[-1][1]]
                 answer = {"jsonrpc": "2.0", "id": message["id"], **outcome_of(message, headers)}
-                self._send(200, json.dumps(answer).encode(), **more)
+                self._send(200, json.dumps(answer).encode(), **PRIVATE_HEADERS, **more)
 
             def do_GET(self) -> None:
+                if self.path == "/keys":
+                    self._send(200, json.dumps(recorder.key_set).encode())
+                    return
                 self._record()
                 self._send(405, b"", allow="POST")
 

@@ -4,15 +4,17 @@ import asyncio
 import socket
 import threading
 from collections import Counter
+from collections.abc import Callable
+from itertools import count
 
 import asyncpg
 
 from tests.fakes.recorder import Recorder
-from tests.sidecar import Answer, Sidecar, wait_for
+from tests.sidecar import Answer, Sidecar, http, wait_for
 
 LIMIT = 5
-CALLERS = 8
-EACH = 15
+CALLERS = 30
+EACH = 4
 
 
 async def _rows(dsn: str) -> list[asyncpg.Record]:
@@ -31,7 +33,8 @@ def test_flood_is_recorded_in_few_rows_that_count_every_refusal(tmp_path, databa
         sidecar = Sidecar(tmp_path / "s", database.dsn("postern_proxy"), {"a": server}, settings)
         try:
             sidecar.start_proxy()
-            answers = _flood(sidecar)
+            answers = _flood(lambda _: sidecar.call("a", "echo", {}, None), EACH)
+            strangers = _flood(lambda number: http("POST", f"{sidecar.url}/nope-{number}/mcp", {}, b"{}"), 1)
             assert sidecar.call("a", "echo", {}, sidecar.token("a")).status == 200, "a good caller is not affected"
         finally:
             sidecar.stop()
@@ -40,7 +43,11 @@ def test_flood_is_recorded_in_few_rows_that_count_every_refusal(tmp_path, databa
     assert statuses[429] == CALLERS * EACH - LIMIT
     rows = {str(row["execution_id"]): row for row in asyncio.run(_rows(database.dsn("postern_auditor")))}
     assert {answer.headers["x-postern-execution-id"] for answer in answers} <= set(rows)
-    refused = [row for row in rows.values() if row["status"] == "denied"]
+    assert {answer.status for answer in strangers} == {429}
+    unknown = [row for row in rows.values() if row["decision"] == "route.unknown_server"]
+    assert sum(row["repeats"] for row in unknown) == len(strangers)
+    assert len(unknown) < len(strangers) / 2, "names that the caller makes up share their row, too"
+    refused = [row for row in rows.values() if row["decision"] == "auth.missing"]
     assert sum(row["repeats"] for row in refused) == CALLERS * EACH
     assert len(refused) < CALLERS * EACH / 3
     shared = [row for row in refused if row["repeats"] > 1]
@@ -73,11 +80,13 @@ def test_clients_that_leave_before_their_request_is_whole_are_counted_in_few_row
     assert len(rows) < 15
 
 
-def _flood(sidecar: Sidecar) -> list[Answer]:
+def _flood(send: Callable[[int], Answer], each: int) -> list[Answer]:
+    """Send from all callers at once; every request has a number of its own."""
     answers: list[Answer] = []
+    numbers = count()
 
     def call() -> None:
-        answers.extend(sidecar.call("a", "echo", {}, None) for _ in range(EACH))
+        answers.extend(send(next(numbers)) for _ in range(each))
 
     callers = [threading.Thread(target=call) for _ in range(CALLERS)]
     for caller in callers:

@@ -69,11 +69,16 @@ def test_bad_reload_leaves_the_running_fleet_alone_and_is_visible(sidecar) -> No
     assert "tolls" in sidecar.log("proxy")
     assert sidecar.call("a", "echo", {}, sidecar.token("a")).status == 200
     sidecar.servers["a"]["tools"] = {"write": {}}
+    names = {"allowed_origins": ["https://app.test"], "allowed_hosts": ["gw.test"]}
+    sidecar.registry["proxy"] = names
     sidecar.write_registry()
     _hang_up(sidecar)
     wait_for(lambda: http("GET", f"{sidecar.url}/readyz").json()["registry"] == "current", "the good one applies")
     assert sidecar.call("a", "write", {}, sidecar.token("a")).status == 200
     assert sidecar.call("a", "echo", {}, sidecar.token("a")).status != 200
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    assert sidecar.post("a", ping, sidecar.token("a"), origin="https://app.test", host="gw.test").status == 200
+    assert sidecar.post("a", ping, sidecar.token("a"), origin="https://other.test").status == 403
 
 
 def test_removed_server_is_gone_and_an_added_one_is_there(sidecar) -> None:

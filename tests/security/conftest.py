@@ -1,14 +1,15 @@
 """A running proxy in front of a server that remembers what it saw, and the rows that were written."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+import http.client
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import asyncpg
 import pytest
 
 from tests.fakes.recorder import Recorder
-from tests.sidecar import Answer, Sidecar
+from tests.sidecar import ISSUER, Answer, Sidecar
 
 TOOL_SCOPES = {
     "echo": {"scopes": ["a:read"]},
@@ -58,6 +59,19 @@ class Guarded:
         return answer
 
 
+def send_pairs(guarded: Guarded, pairs: Iterable[tuple[str, str]], body: bytes, path: str = "/a/mcp") -> Answer:
+    """POST with http.client, which keeps repeated headers apart."""
+    connection = http.client.HTTPConnection("127.0.0.1", guarded.sidecar.port, timeout=10)
+    connection.putrequest("POST", path)
+    for name, value in [*pairs, ("content-type", "application/json"), ("content-length", str(len(body)))]:
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    response = connection.getresponse()
+    answer = Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    connection.close()
+    return answer
+
+
 @pytest.fixture(scope="module")
 def recorder() -> Iterator[Recorder]:
     with Recorder() as recorder:
@@ -66,10 +80,14 @@ def recorder() -> Iterator[Recorder]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory, module_database, recorder) -> Iterator[Guarded]:
+    """`a` and `b` with keys of their own, `rsa` with an issuer's published ones, `open` for everybody."""
     oauth = {"scopes": ["a:use"]}
     external = {"type": "external", "endpoint": f"http://127.0.0.1:{recorder.port}/mcp"}
+    published: dict[str, Any] = {"issuer": ISSUER, "algorithms": ["RS256", "HS256"], "scopes": ["rsa:use"]}
+    published["jwks"] = {"url": f"http://127.0.0.1:{recorder.port}/keys", "allow_private": True}
     servers = {
         "a": {**external, "oauth": dict(oauth), "tools": TOOL_SCOPES},
+        "rsa": {**external, "oauth": published, "tools": {"echo": {}}},
         "b": {**external, "tools": {"echo": {}}},
         "open": {**external, "oauth": {"required": False}, "tools": {"echo": {}}},
     }

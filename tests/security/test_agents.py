@@ -60,8 +60,10 @@ def test_undeclared_tool_is_absent_from_lists(guarded) -> None:
 
 
 def test_undeclared_server_is_not_there_for_the_agent(guarded) -> None:
+    before = len(guarded.recorder.seen)
     answer = guarded.sidecar.call("b", "echo", {}, _bot(guarded, "b"))
-    assert answer.status in {403, 404}
+    assert len(guarded.recorder.seen) == before
+    assert (answer.status, answer.json()["error"]["data"]["code"]) == (404, "route.unknown_server")
     assert "helper" not in answer.body.decode()
     assert guarded.row(answer.headers["x-postern-execution-id"])["decision"] == "authz.agent_server"
 
@@ -69,7 +71,9 @@ def test_undeclared_server_is_not_there_for_the_agent(guarded) -> None:
 @pytest.mark.parametrize("name", ["nul\x00", "\x1b[31mred", "a" * 5000, "\u202e"])
 def test_hostile_names_are_refused_and_have_their_row(guarded, name) -> None:
     """NUL, terminal escapes and long names neither break the row nor the batch that it is in."""
+    before = len(guarded.recorder.seen)
     answer = guarded.sidecar.post(
         "a", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name}}, guarded.sidecar.token("a")
     )
     assert guarded.row(answer.headers["x-postern-execution-id"])["status"] == "denied"
+    assert len(guarded.recorder.seen) == before

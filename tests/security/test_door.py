@@ -58,6 +58,13 @@ def test_sec24_preflight_needs_no_token_and_has_a_row(guarded) -> None:
     assert len(guarded.recorder.seen) == before
 
 
+def test_sec24_preflight_of_a_foreign_origin_is_refused(guarded) -> None:
+    headers = {"origin": "http://evil.example", "access-control-request-method": "POST"}
+    send = lambda: http("OPTIONS", f"{guarded.sidecar.url}/a/mcp", headers)
+    answer = guarded.assert_refused(send, 403, "wire.origin")
+    assert "access-control-allow-origin" not in answer.headers
+
+
 def _open(guarded, **claims: object) -> str:
     answer = guarded.sidecar.post("a", INITIALIZE, _token(guarded, **claims))
     assert answer.status == 200, answer.body
@@ -110,8 +117,8 @@ def test_sec12_session_of_another_server_is_unknown(guarded) -> None:
 
 @pytest.mark.parametrize("value", ["x" * 5000, "x\ty", "é", "' or 1=1 --"])
 def test_guessed_session_ids_are_unknown(guarded, value) -> None:
-    answer = guarded.sidecar.post("a", PING, _token(guarded), mcp_session_id=value)
-    assert answer.status in {400, 404}
+    send = lambda: guarded.sidecar.post("a", PING, _token(guarded), mcp_session_id=value)
+    guarded.assert_refused(send, 404, "session.unknown")
 
 
 def test_sec14_delete_by_another_is_unknown_and_the_session_lives_on(guarded) -> None:

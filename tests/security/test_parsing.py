@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.security.conftest import send_pairs
 from tests.sidecar import META, MODERN
 
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
@@ -77,23 +78,17 @@ def test_sec18_ambiguous_documents_are_refused(guarded, body) -> None:
 
 
 @pytest.mark.parametrize(
-    "params",
+    ("params", "code"),
     [
-        b'{"name":"echo","name":"secret","arguments":{}}',
-        b'{"name":"echo","\\u006eame":"secret","arguments":{}}',
-        b'{"name":"echo","Name":"secret","arguments":{}}',
+        (b'{"name":"echo","name":"secret","arguments":{}}', "wire.duplicate_key"),
+        (b'{"name":"echo","\\u006eame":"secret","arguments":{}}', "wire.duplicate_key"),
+        (b'{"name":"echo","arguments":{"a":{"x":1,"x":2}}}', "wire.duplicate_key"),
+        (b'{"name":"echo","Name":"secret","arguments":{}}', "wire.key_case"),
     ],
 )
-def test_sec18_a_second_name_is_refused_or_cannot_matter(guarded, params) -> None:
-    """Either the request is refused, or the server gets exactly one name: the authorized one."""
-    before = len(guarded.recorder.seen)
+def test_sec18_a_second_name_is_refused(guarded, params, code) -> None:
     body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":' + params + b"}"
-    answer = guarded.sidecar.post("a", body, _token(guarded))
-    for _, _, seen in guarded.recorder.seen[before:]:
-        pairs = json.loads(seen, object_pairs_hook=lambda items: items)
-        names = [value for key, value in dict(pairs)["params"] if key.lower() == "name"]
-        assert names == ["echo"]
-    assert answer.status in {200, 400, 403, 404}
+    guarded.assert_refused(lambda: guarded.sidecar.post("a", body, _token(guarded)), 400, code)
 
 
 def test_sec18_compressed_body_is_refused(guarded) -> None:
@@ -148,6 +143,26 @@ def test_sec19_headers_that_do_not_mirror_the_body_are_refused(guarded, changed)
     answer = _refused(guarded, json.dumps(message).encode(), **headers)
     assert answer.json()["id"] == 1
     assert answer.json()["error"]["code"] in {-32020, -32602, -32600}
+
+
+@pytest.mark.parametrize("name", ["mcp-method", "mcp-name", "mcp-protocol-version", "mcp-param-x"])
+def test_sec19_routing_header_sent_twice_is_refused(guarded, name) -> None:
+    """Also where both say the same: the server behind us might read the one that we did not."""
+    mirror = {name.replace("_", "-"): value for name, value in MIRROR.items()} | {"mcp-param-x": "1"}
+    body = json.dumps({**CALL, "params": {**CALL["params"], "_meta": META}}).encode()
+    pairs = [*mirror.items(), (name, mirror[name]), ("authorization", f"Bearer {_token(guarded)}")]
+    code = "wire.header_mismatch" if name == "mcp-param-x" else "wire.header_duplicate"
+    answer = guarded.assert_refused(lambda: send_pairs(guarded, pairs, body), 400, code)
+    assert (answer.json()["id"], answer.json()["error"]["code"]) == (1, -32020)
+
+
+@pytest.mark.parametrize("option", ["mcp-protocol-version", "close, MCP-Name", "keep-alive,mcp-param-x", "mcp-method"])
+def test_sec19_routing_header_that_is_hidden_from_the_server_is_refused(guarded, option) -> None:
+    """What `Connection` names ends at the proxy: the server would serve another era than the one that was checked."""
+    mirror = {name.replace("_", "-"): value for name, value in MIRROR.items()} | {"mcp-param-x": "1"}
+    body = json.dumps({**CALL, "params": {**CALL["params"], "_meta": META}}).encode()
+    pairs = [*mirror.items(), ("connection", option), ("authorization", f"Bearer {_token(guarded)}")]
+    guarded.assert_refused(lambda: send_pairs(guarded, pairs, body), 400, "wire.header_mismatch")
 
 
 def test_sec19_orphan_name_header_is_refused(guarded) -> None:
