@@ -150,6 +150,36 @@ def test_a_literal_secret_of_a_disabled_server_is_still_a_secret_in_a_file(tmp_p
     assert reported(gate(tmp_path, text)) == expected(text)
 
 
+SPELLINGS = [
+    "oauth: {keys: [{kid: k, secret: hunter2hunter2}]}",
+    'oauth: {"keys":[{"kid":"k","secret":"hunter2hunter2"}]}',
+    "oauth:\n      keys:\n        - kid: k\n          secret:\n            hunter2hunter2",
+    "oauth: {keys: [{kid: k, secret: [hunter2hunter2], zz: 1}]}",
+    "oauth: {keys: [{kid: k, sceret: hunter2hunter2}]}",
+    "oauth: {keys: [{zz: 1, kid: k, sceret: hunter2hunter2, zzz: 1}]}",
+    "oauth: {keys: [{kid: k, zz: 1, secret: 'a\n      hunter2hunter2', zzz: 1}]}",
+    "headers: [{name: X, value: hunter2hunter2}]",
+    "headers: [{name: X, valeu: hunter2hunter2}]",
+    "env: {PGURL: {value: 'postgres://u:hunter2hunter2@h/d', secret: true, zz: 1}}",
+    "env: {DB-PW: hunter2hunter2}",
+    "env: [DB_PW=hunter2hunter2]",
+    "env:\n      A: &x hunter2hunter2",
+    "env: {PIN: 0123456789, PIN: hunter2hunter2}",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_secret_is_not_shown_however_it_is_written(spelling: str, tmp_path):
+    from registry.problems import render_json, render_sarif, render_text
+
+    head = "version: 1\nfleet: {mode: cloud}\nservers:\n  a:\n    enabled: false\n"
+    problems = gate(tmp_path, f"{head}    {spelling}\n").problems
+    assert problems
+    for render in (render_text, render_json, render_sarif):
+        assert "hunter2" not in render(problems)
+        assert "0123456789" not in render(problems)
+
+
 def test_no_message_and_no_excerpt_shows_a_secret(tmp_path):
     text = "version: 1\nfleet: {mode: cloud}\nservers:\n  a:\n    enabled: false\n    oauth:\n      keys:\n        - {kid: k, secret: hunter2hunter2}\n        - kid: l\n          secret: hunter2hunter2\n    env: {API_TOKEN: {value: hunter2hunter2, secret: true}, PASSWORD: 5}\n"
     from registry.problems import render_json, render_sarif, render_text
