@@ -155,11 +155,11 @@ def resolve_variable(
 ) -> Secret | None:
     """Return the value of a declared variable, None if it has none and needs none; raises `SecretError`.
 
-    Without a value of its own it is the variable of that name in `environ`. A literal is fine unless it is `secret`;
-    then it may be empty, too.
+    Without a value of its own it is the variable of that name in `environ`. A literal is fine unless it is `secret`,
+    and may be empty; an empty secret is none.
     """
     literal = allow_literal or not variable.secret
-    if literal and variable.value == "":
+    if not variable.secret and variable.value == "":
         return Secret(b"")
     reference = f"env:{name}" if variable.value is None else variable.value
     try:
@@ -207,11 +207,11 @@ class LocalStore:
 
 
 def _literal(text: str, *, allowed: bool) -> Secret:
+    if not text:
+        raise UnresolvedSecretError("the value is empty", "give it a value")
     if not allowed:
         hint = "put it in the environment, a file or `postern secret set`, and write env:, file: or store: here"
         raise LiteralSecretError("a secret is written in the file", hint)
-    if not text:
-        raise UnresolvedSecretError("the value is empty", "give it a value")
     return Secret(text.encode("utf-8", "surrogatepass"))
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from registry.addresses import canonical_audience
 from registry.models import Server, Tool
 from registry.permissions import Implications, PermissionCycleError, PermissionSizeError, find_cycle
 from registry.problems import quoted
@@ -23,11 +24,10 @@ def required_but_empty(context: Context) -> Iterator[Finding]:
 
 def duplicate_audience(context: Context) -> Iterator[Finding]:
     fleet = context.fleet
-    entries: list[tuple[object, Pointer]] = [
-        (fleet.audience(server).rstrip("/"), at(server, "oauth", "audience")) for server in context.servers()
-    ]
-    if fleet.proxy.admin and fleet.proxy.admin.audience:
-        entries.append((fleet.proxy.admin.audience.rstrip("/"), ("proxy", "admin", "audience")))
+    named = [(fleet.audience(server), at(server, "oauth", "audience")) for server in context.servers()]
+    if fleet.proxy.admin:
+        named.append((fleet.proxy.admin.audience or fleet.admin_url(), ("proxy", "admin", "audience")))
+    entries = [(canonical_audience(audience).rstrip("/"), pointer) for audience, pointer in named]
     for later, first in repeated(entries):
         yield Finding(later, f"{placed(context, first)} has the same audience", related=(first,))
 

@@ -108,6 +108,16 @@ def test_a_wildcard_covers_tools_and_resources_that_agents_name(tmp_path):
     assert [p.code for p in gate(tmp_path, outside).problems] == ["AGENT-TOOL-UNKNOWN"]
 
 
+def test_a_secret_that_the_proxy_cannot_use_as_text_is_found_by_the_gate(tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes(b"\xff" * 48)
+    key.chmod(0o600)
+    text = f"version: 1\nservers:\n  a: {{{A.replace('env:KEY_A', 'file:key')}}}\n"
+    (problem,) = gate(tmp_path, text).problems
+    assert (problem.code, problem.line) == ("SECRET-UNRESOLVED", 3)
+    assert "base64" in problem.hint
+
+
 @pytest.mark.parametrize("length", [31, 32])
 def test_a_key_for_hs256_needs_thirty_two_bytes(length: int, tmp_path):
     environ = {**ENVIRON, "KEY_A": "k" * length}
