@@ -16,8 +16,9 @@ from urllib.parse import quote
 MASK = "**********"
 _MAX_EXCERPT = 160
 _MAX_QUOTED = 60
-_HIDING_NAME = r"[\w-]*(?:secret|passw|passphrase|pwd|token|api[-_]?key|[-_]key|credential|authorization|value)[\w-]*"
-_HIDING_KEY = re.compile(_HIDING_NAME, re.IGNORECASE)
+_HIDING_WORD = r"(?:secret|passw|passphrase|pwd|token|api[-_]?key|[-_]key|credential|authorization|value)"
+_HIDING_NAME = rf"[\w-]*{_HIDING_WORD}[\w-]*"
+_HIDING_KEY = re.compile(_HIDING_WORD, re.IGNORECASE)
 _SECRET_ENTRY = re.compile(
     rf"""(?P<name>(?:["']{_HIDING_NAME}["']\s*:\s*|{_HIDING_NAME}\s*:\s+))
         (?!["']?(?:env:|file:|store:|true\b|false\b|null\b))(?P<value>[^\s\[{{|>\#].*)""",
@@ -70,7 +71,7 @@ def printable(text: str) -> str:
 @lru_cache(maxsize=1024)
 def names_secret(key: str) -> bool:
     """Whether a value under this key is not to be shown: by its name, or by what its name was probably meant to be."""
-    return bool(_HIDING_KEY.fullmatch(key) or get_close_matches(key.lower()[:64], _MISSPELT, n=1, cutoff=0.75))
+    return bool(_HIDING_KEY.search(key) or get_close_matches(key.lower()[:64], _MISSPELT, n=1, cutoff=0.75))
 
 
 def excerpt(line: str, hidden_from: int | None = None) -> str:

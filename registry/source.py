@@ -59,13 +59,15 @@ class Node:
 class Source:
     """One parsed file: its name as shown, its lines, and its tree (None if it has none).
 
-    `hidden` gives, for each line with a literal secret on it, the column at which the first one begins.
+    `hidden` gives, for each line with a literal secret on it, the column at which the first one begins; `values` is
+    how many there are, keys among them.
     """
 
     file: str
     lines: tuple[str, ...]
     root: Node | None
     hidden: Mapping[int, int] = field(default_factory=dict[int, int])
+    values: int = 0
 
     def problem(self, code: str, line: int, col: int, message: str, hint: str = "", *related: Place) -> Problem:
         """Make a finding at a position of this file, with its line."""
@@ -101,7 +103,7 @@ class Source:
         return node
 
 
-def parse(text: bytes, file: str) -> tuple[Source, tuple[Problem, ...]]:
+def parse(text: bytes, file: str, max_values: int = MAX_NODES) -> tuple[Source, tuple[Problem, ...]]:
     """Parse one file. The tree is complete or, after a fatal problem, absent; never an exception."""
     if len(text) > MAX_BYTES:
         return _refused(
@@ -117,9 +119,9 @@ def parse(text: bytes, file: str) -> tuple[Source, tuple[Problem, ...]]:
     strange = _UNREADABLE.search(decoded)
     if strange:
         return source, (_strange_character(source, strange),)
-    builder = _Builder(source)
+    builder = _Builder(source, max_values)
     root = builder.read(decoded)
-    source = Source(file, source.lines, root, builder.hidden)
+    source = Source(file, source.lines, root, builder.hidden, builder.values)
     # Only now is it known which parts of a line are secrets: they may stand behind what is wrong.
     return source, tuple(replace(problem, excerpt=source.shown(problem.line)) for problem in builder.problems)
 
@@ -151,13 +153,14 @@ class _Frame:
 class _Builder:
     """Builds the tree of one document from parser events, without recursion."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, max_values: int) -> None:
         self.problems: list[Problem] = []
         self.hidden: dict[int, int] = {}
         self._source = source
         self._stack: list[_Frame] = []
         self._root: Node | None = None
-        self._nodes = 0
+        self.values = 0
+        self._max_values = max_values
 
     def read(self, text: str) -> Node | None:
         try:
@@ -262,9 +265,12 @@ class _Builder:
 
     def _attach(self, node: Node, key: str | None, *, plain: bool = False) -> None:
         """Put a node where it belongs; `key` is the text of a scalar, which may serve as one."""
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            self._report("YAML-TOO-LARGE", node.line, node.col, f"more than {MAX_NODES:,} values", "split the file")
+        self.values += 1
+        if self.values > self._max_values:
+            message, hint = f"more than {MAX_NODES:,} values", "split the file"
+            if self._max_values < MAX_NODES:
+                message, hint = "with this value all files together hold more than they may", "include less"
+            self._report("YAML-TOO-LARGE", node.line, node.col, message, hint)
             raise _FatalError
         if not self._stack:
             self._root = node
