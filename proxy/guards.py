@@ -52,6 +52,7 @@ class Guards:
         self._steps: list[tuple[Hook, Step]] = []
         self._payload_bytes = 0
         self._made: dict[str, Guard] = {}
+        self._adopted: dict[str, Guard] = {}
         self._counts: dict[str, GuardCounts] = {}
         self._watches: dict[str, ContractWatch] = {}
         self._stopping: set[asyncio.Task[None]] = set()
@@ -79,13 +80,14 @@ class Guards:
 
     def observed(self) -> Mapping[str, tuple[GuardCounts, int]]:
         """Return by server what its guards have done since the start, and how many things are not as pinned now."""
-        return {name: (guard.counts, len(guard.contracts.findings())) for name, guard in self._made.items()}
+        return {name: (guard.counts, len(guard.contracts.findings())) for name, guard in self._adopted.items()}
 
     def adopt(self, office: Office) -> None:
         """Watch the servers of the guards that were made last, and no others."""
         for watch in self._watches.values():
             self._stopping.add(task := asyncio.create_task(watch.stop()))
             task.add_done_callback(self._stopping.discard)
+        self._adopted = self._made
         self._watches = {name: self._watch(guard, office) for name, guard in self._made.items() if _is_watched(guard)}
         for watch in self._watches.values():
             watch.start()
