@@ -37,10 +37,10 @@ from proxy.sessions import CHANNEL as SESSIONS_CHANNEL
 from proxy.sessions import Sessions
 from proxy.sessions_keeper import SessionKeeper
 from proxy.settings import Settings
+from proxy.shared import Shared
 from registry.database.pool import create_pool
 from registry.database.tables import require_tables
 from registry.models import Fleet, Server
-from registry.permissions import Implications
 from registry.secrets import SecretReader
 
 _log = logging.getLogger("postern.runtime")
@@ -89,10 +89,10 @@ class Runtime:
         await self.board.refresh()
         self._guards = Guards(settings.registry, self._secrets, self.pool, settings.instance)
         self._guards.read(fleet)
-        implications = Implications.of(fleet.permissions)
+        shared = Shared.of(fleet)
         for server in fleet.enabled_servers():
             self.roads[server.name] = Road(server, self._credentials(server), settings.state_dir)
-            self._routes[f"/{server.name}/mcp"] = self._route(fleet, server, implications)
+            self._routes[f"/{server.name}/mcp"] = self._route(fleet, server, shared)
         self._stack.push_async_callback(self._close_roads)
         self.admin = AdminDoor(fleet, self._secrets)
         self.executor = self.make_executor()
@@ -137,9 +137,9 @@ class Runtime:
             for name in changed
             if name in after and _is_rerouted(before, after, name)
         }
-        implications = Implications.of(fleet.permissions)
+        shared = Shared.of(fleet)
         self._guards.read(fleet)
-        routes = {f"/{server.name}/mcp": self._route(fleet, server, implications) for server in after.values()}
+        routes = {f"/{server.name}/mcp": self._route(fleet, server, shared) for server in after.values()}
         self.admin = AdminDoor(fleet, self._secrets)
         self.fleet = fleet
         retired = [self.roads.pop(name) for name in before if name in roads or name not in after]
@@ -157,9 +157,9 @@ class Runtime:
     def _credentials(self, server: Server) -> list[Header]:
         return [(h.name.lower().encode(), self._secrets.secret(h.value).reveal()) for h in server.headers]
 
-    def _route(self, fleet: Fleet, server: Server, implications: Implications) -> Route:
-        auth = ServerAuth.build(fleet, server, self._secrets, self._nonces)
-        policy = Policy.build(fleet, server, implications)
+    def _route(self, fleet: Fleet, server: Server, shared: Shared) -> Route:
+        auth = ServerAuth.build(fleet, server, self._secrets, self._nonces, shared)
+        policy = Policy.build(fleet, server, shared)
         stream_limits = replace(limits_of(server), total_s=None, idle_s=math.inf)
         return Route(
             server=server,

@@ -1,4 +1,4 @@
-"""Several hundred servers: the gate's work grows with their number and no faster, and its memory is bounded.
+"""Several hundred servers: the work of the gate, and of a reload behind it, grows with their number and no faster.
 
 Work is counted in calls and not in seconds: the count is the same on every machine, however busy it is, and whatever
 the heap of this process holds (a full garbage collection of it in the middle made one of two runs look nine times as
@@ -12,10 +12,13 @@ from pstats import Stats
 
 import pytest
 
+from proxy.auth.bearer import ServerAuth
+from proxy.authorize import Policy
+from proxy.shared import Shared
 from registry.gate import check
 from registry.loader import load
 from registry.secret_store import STORE_KEY, EncryptedStore, new_key
-from registry.secrets import Secret
+from registry.secrets import Secret, SecretReader
 from tests.unit.registry.making import NOW, registry_file
 
 CALLS_PER_SERVER = 4_000
@@ -95,6 +98,27 @@ def calls_of_a_gate(path: Path) -> int:
 def test_four_times_the_servers_take_four_times_the_work(made, tmp_path):
     small = calls_of_a_gate(made(tmp_path / "small", 50))
     large = calls_of_a_gate(made(tmp_path / "large", 200))
+    assert large / small < 4.4, f"50 servers {small:,} calls, 200 servers {large:,} calls"
+    assert large / 200 < CALLS_PER_SERVER
+
+
+def calls_of_a_reload(path: Path) -> int:
+    """Compile the doors and policies of a fleet, as the proxy does at its start and between two requests at a reload."""
+    fleet = check(path, environ=ENVIRON, now=NOW).fleet
+    assert fleet is not None
+    secrets = SecretReader(path.parent, ENVIRON)
+    with Profile() as profile:
+        shared = Shared.of(fleet)
+        for server in fleet.enabled_servers():
+            ServerAuth.build(fleet, server, secrets, None, shared)
+            Policy.build(fleet, server, shared)
+    return int(vars(Stats(profile))["total_calls"])
+
+
+@pytest.mark.parametrize("made", [plain, with_every_scope_and_speaker_named])
+def test_a_reload_of_four_times_the_servers_takes_four_times_the_work(made, tmp_path):
+    small = calls_of_a_reload(made(tmp_path / "small", 50))
+    large = calls_of_a_reload(made(tmp_path / "large", 200))
     assert large / small < 4.4, f"50 servers {small:,} calls, 200 servers {large:,} calls"
     assert large / 200 < CALLS_PER_SERVER
 
