@@ -100,7 +100,8 @@ CASES: dict[str, str] = {
     ),
     "OAUTH-KEYS-MISSING": servers(
         f"a: {{{GOOD}, port: 5001,", "   oauth: {scopes: []}, #! OAUTH-KEYS-MISSING OAUTH-SCOPES-EMPTY", "  }"
-    ),
+    )
+    + "proxy:\n  admin: {required: false} #! OAUTH-KEYS-MISSING\n",
     "OAUTH-ALGORITHM": servers(
         f"a: {{{GOOD}, port: 5001, oauth: {{scopes: [a:use], keys: [{{kid: k, secret: env:KEY_A}}],",
         "   algorithms: [RS256]}} #! OAUTH-ALGORITHM",
