@@ -160,6 +160,23 @@ def test_a_secret_is_set_from_standard_input_and_never_shown(tmp_path):
     assert postern("secret", "remove", "notes", cwd=tmp_path, POSTERN_STORE_KEY=key).returncode == 1
 
 
+def test_a_rotation_that_cannot_be_written_leaves_no_key_behind(tmp_path):
+    """The file's name is so long that no other can be put beside it: writing fails after the key was made."""
+    path = registry_file(tmp_path, GOOD_FILE, "r" * 250 + ".yaml")
+    done = postern("secret", "rotate", "notes", "-f", path.name, cwd=tmp_path, POSTERN_STORE_KEY=STORE_KEY)
+    assert done.returncode == 1
+    assert "File name too long" in done.stderr
+    assert path.read_text() == GOOD_FILE
+    assert postern("secret", "list", cwd=tmp_path, POSTERN_STORE_KEY=STORE_KEY).stdout.split() == ["NAME", "SET"]
+
+
+def test_an_empty_secret_is_not_set(tmp_path):
+    done = postern("secret", "set", "notes", cwd=tmp_path, stdin="\n", POSTERN_STORE_KEY=STORE_KEY)
+    assert done.returncode == 1
+    assert "empty" in done.stderr
+    assert not (tmp_path / ".postern").exists()
+
+
 def test_the_store_without_a_key_says_what_to_do(tmp_path):
     done = postern("secret", "set", "x", cwd=tmp_path, stdin="y")
     assert done.returncode == 1
