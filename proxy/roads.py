@@ -56,6 +56,10 @@ class Road:
         self._token_file = state_dir / "bridge" / f"{server.name}.token" if is_bridged else None
         self._token: bytes | None = None
 
+    def present(self, credentials: Sequence[Header]) -> None:
+        """Add these to every request from now on."""
+        self._credentials = tuple(credentials)
+
     def credentials(self, principal: tuple[str, str, str]) -> tuple[Header, ...]:
         """Headers that the proxy adds to every request on this road; a bridge is told for whom, but not who it is."""
         if self._token_file is None:
