@@ -27,7 +27,7 @@ class AdminDoor:
         self._fleet = fleet
         self._implications = Implications.of(fleet.permissions)
         self._scope = fleet.proxy.admin_scope
-        self._resource = fleet.public_url() + PATH
+        self._resource = fleet.admin_url()
         self._challenges = Challenges(f"{fleet.public_url()}{WELL_KNOWN}{PATH}", [self._scope])
         self._auth = self._build(fleet.proxy.admin, secrets) if fleet.proxy.admin is not None else None
 

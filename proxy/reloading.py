@@ -59,6 +59,9 @@ def load_fleet(path: Path, only: str | None) -> Fleet:
         raise RegistryFindingsError(render_text(result.problems))
     if only is None:
         return result.fleet
-    if only not in result.fleet.servers:
-        raise StartError(f"{path} has no server {only!r}; it has {', '.join(result.fleet.servers)}")
+    there = [server.name for server in result.fleet.enabled_servers()]
+    if only not in there:
+        known = f"; it has {', '.join(there) or 'none'}"
+        off = " that is enabled" if only in result.fleet.servers else ""
+        raise StartError(f"{path} has no server {only!r}{off}{known}")
     return result.fleet.model_copy(update={"servers": {only: result.fleet.servers[only]}})

@@ -45,18 +45,25 @@ def limits_of(server: Server) -> UpstreamLimits:
 
 
 class Road:
-    """The pool to one server and the credentials that go with it; `hidden` is what no row may show of these."""
+    """The pool to one server and the credentials that go with it."""
 
     def __init__(self, server: Server, credentials: Sequence[Header], state_dir: Path) -> None:
         limits = limits_of(server)
         self.pool = UpstreamPool(target_of(server), limits)
         self.streams = UpstreamPool(target_of(server), replace(limits, max_connections=_STREAMS))
         self._credentials = tuple(credentials)
-        self.hidden = Hidden(value.decode("latin-1") for _, value in credentials)
         self._total_s = server.timeouts.total_s
         is_bridged = server.type == "internal" and server.transport == "stdio"
         self._token_file = state_dir / "bridge" / f"{server.name}.token" if is_bridged else None
         self._token: bytes | None = None
+
+    def present(self, credentials: Sequence[Header]) -> None:
+        """Add these to every request from now on."""
+        self._credentials = tuple(credentials)
+
+    def hiding(self, credentials: Sequence[Header]) -> Hidden:
+        """Return what no row may show once these are presented: they, and those that are on their way meanwhile."""
+        return Hidden(value.decode("latin-1") for _, value in (*self._credentials, *credentials))
 
     def credentials(self, principal: tuple[str, str, str]) -> tuple[Header, ...]:
         """Headers that the proxy adds to every request on this road; a bridge is told for whom, but not who it is."""

@@ -11,6 +11,7 @@ from time import monotonic, time
 from typing import Self
 
 from proxy.admin import AdminDoor
+from proxy.audit.hidden import Hidden
 from proxy.audit.keys import signer_in
 from proxy.audit.notary import Notary
 from proxy.audit.reconcile import close_interrupted, close_interrupted_forever
@@ -24,6 +25,7 @@ from proxy.contract_record import CHANNEL as CONTRACTS_CHANNEL
 from proxy.door import Door
 from proxy.edge import HttpExchange
 from proxy.ends import DRAINING
+from proxy.exchange import Header
 from proxy.executor import Executor
 from proxy.guards import Guards
 from proxy.metrics import Figures
@@ -35,10 +37,10 @@ from proxy.sessions import CHANNEL as SESSIONS_CHANNEL
 from proxy.sessions import Sessions
 from proxy.sessions_keeper import SessionKeeper
 from proxy.settings import Settings
+from proxy.shared import Shared
 from registry.database.pool import create_pool
 from registry.database.tables import require_tables
 from registry.models import Fleet, Server
-from registry.permissions import Implications
 from registry.secrets import SecretReader
 
 _log = logging.getLogger("postern.runtime")
@@ -87,10 +89,11 @@ class Runtime:
         await self.board.refresh()
         self._guards = Guards(settings.registry, self._secrets, self.pool, settings.instance)
         self._guards.read(fleet)
-        implications = Implications.of(fleet.permissions)
+        shared = Shared.of(fleet)
         for server in fleet.enabled_servers():
-            self.roads[server.name] = road = self._road(server)
-            self._routes[f"/{server.name}/mcp"] = self._route(fleet, server, implications, road)
+            credentials = self._credentials(server)
+            self.roads[server.name] = road = Road(server, credentials, settings.state_dir)
+            self._routes[f"/{server.name}/mcp"] = self._route(fleet, server, shared, road.hiding(credentials))
         self._stack.push_async_callback(self._close_roads)
         self.admin = AdminDoor(fleet, self._secrets)
         self.executor = self.make_executor()
@@ -126,25 +129,31 @@ class Runtime:
         """Run under a new fleet from now on; return the names of the servers whose section changed.
 
         Roads of unchanged servers stay open, so that a rotated key of one server drops no request of another. Every
-        door and policy is made anew: keys are read again, and permissions or agents may have changed.
+        door and policy is made anew: keys are read again, and permissions or agents may have changed. So are the
+        credentials for the servers, which may have a new value behind the same reference.
         """
         before = {server.name: server for server in self.fleet.enabled_servers()}
         after = {server.name: server for server in fleet.enabled_servers()}
         changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        credentials = {name: self._credentials(server) for name, server in after.items()}
         roads = {
-            name: self._road(after[name]) for name in changed if name in after and _is_rerouted(before, after, name)
+            name: Road(after[name], credentials[name], self.settings.state_dir)
+            for name in changed
+            if name in after and _is_rerouted(before, after, name)
         }
-        implications = Implications.of(fleet.permissions)
+        shared = Shared.of(fleet)
         self._guards.read(fleet)
-        after_roads = {**self.roads, **roads}
+        ahead = {**self.roads, **roads}
         routes = {
-            f"/{name}/mcp": self._route(fleet, server, implications, after_roads[name])
+            f"/{name}/mcp": self._route(fleet, server, shared, ahead[name].hiding(credentials[name]))
             for name, server in after.items()
         }
         self.admin = AdminDoor(fleet, self._secrets)
         self.fleet = fleet
         retired = [self.roads.pop(name) for name in before if name in roads or name not in after]
         self.roads.update(roads)
+        for name, road in self.roads.items():
+            road.present(credentials[name])
         self._routes.clear()
         self._routes.update(routes)
         self.pipeline.adopt(_door(fleet))
@@ -154,13 +163,12 @@ class Runtime:
             task.add_done_callback(self._retiring.discard)
         return changed
 
-    def _road(self, server: Server) -> Road:
-        credentials = [(h.name.lower().encode(), self._secrets.secret(h.value).reveal()) for h in server.headers]
-        return Road(server, credentials, self.settings.state_dir)
+    def _credentials(self, server: Server) -> list[Header]:
+        return [(h.name.lower().encode(), self._secrets.secret(h.value).reveal()) for h in server.headers]
 
-    def _route(self, fleet: Fleet, server: Server, implications: Implications, road: Road) -> Route:
-        auth = ServerAuth.build(fleet, server, self._secrets, self._nonces)
-        policy = Policy.build(fleet, server, implications)
+    def _route(self, fleet: Fleet, server: Server, shared: Shared, hidden: Hidden) -> Route:
+        auth = ServerAuth.build(fleet, server, self._secrets, self._nonces, shared)
+        policy = Policy.build(fleet, server, shared)
         stream_limits = replace(limits_of(server), total_s=None, idle_s=math.inf)
         return Route(
             server=server,
@@ -170,7 +178,7 @@ class Runtime:
             payload_bytes=fleet.audit.payload_bytes,
             stream_limits=stream_limits,
             guard=self._guards.make(server),
-            hidden=road.hidden,
+            hidden=hidden,
         )
 
     async def _close_roads(self) -> None:

@@ -25,10 +25,23 @@ class Address:
     path: str
 
 
+def canonical_audience(value: str) -> str:
+    """Lower-case scheme and host of a URL, and nothing else (RFC 8707 §2, RFC 3986 §6.2.2.1)."""
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        return value
+    host, slash, path = rest.partition("/")
+    if "@" in host or "?" in host or "#" in host:
+        return value
+    return f"{scheme.lower()}://{host.lower()}{slash}{path}"
+
+
 def read_url(text: str) -> Address | str:
     """Return what an http(s) URL leads to, or why it is not one."""
     if text != text.strip() or not text.isprintable() or "\\" in text or " " in text:
         return "contains a space, a backslash or a control character"
+    if not text.isascii():
+        return "contains a letter that is not ASCII: a host is written as xn--…, a path with %…"
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port

@@ -12,7 +12,7 @@ from registry.loader import load
 from registry.models import Fleet
 from registry.problems import Problem, in_file_order
 from registry.rules.base import Context, Which
-from registry.secrets import SecretStore
+from registry.secrets import LocalStore, SecretStore
 from registry.validator import validate
 
 
@@ -58,7 +58,7 @@ def check(
         environ=environ,
         now=now or datetime.now(UTC),
         which=which,
-        store=store,
+        store=store or LocalStore(path.absolute().parent, environ),
         on_host=on_host,
         only=only,
         lock=locked if isinstance(locked, Lock) else None,

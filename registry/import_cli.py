@@ -4,7 +4,7 @@ import base64
 import os
 import secrets as randomness
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -75,6 +75,8 @@ def _is_accepted(found: FoundServer, yes: bool) -> bool:
     for label, names in (("env", found.env), ("headers", found.headers)):
         if names:
             click.echo(f"  {label:<7} {printable(', '.join(names))}", err=True)
+    for name in _composed((*found.env.values(), *found.headers.values())):
+        click.echo(f"  note    {printable(name)} holds a placeholder of the client's; set its whole value", err=True)
     for note in found.notes:
         click.echo(f"  note    {printable(note)}", err=True)
     if found.inputs:
@@ -82,6 +84,11 @@ def _is_accepted(found: FoundServer, yes: bool) -> bool:
     if found.extra:
         click.echo(f"  unknown {printable(', '.join(found.extra))}", err=True)
     return yes or click.confirm("  Take it?", default=False, err=True)
+
+
+def _composed(values: Iterable[FoundSecret | str]) -> Iterator[str]:
+    """Name the values that a client would put together itself."""
+    return (each.name for each in values if isinstance(each, FoundSecret) and each.text and not each.is_whole)
 
 
 def _proposals(accepted: list[FoundServer], fleet: Fleet | None, *, in_store: bool) -> list[Proposal]:
@@ -101,8 +108,9 @@ def _keep(proposals: list[Proposal], path: Path) -> None:
     try:
         store = EncryptedStore.beside(path.absolute().parent, os.environ)
         for reference, secret in _stored(proposals):
-            value = secret.text.encode() if secret.text else base64.urlsafe_b64encode(randomness.token_bytes(KEY_BYTES))
-            if secret.text or secret.name == "signing-key":
+            made = base64.urlsafe_b64encode(randomness.token_bytes(KEY_BYTES)) if secret.name == "signing-key" else None
+            value = (secret.text or "").encode() if secret.is_whole else made
+            if value is not None:
                 store.put(reference.removeprefix("store:"), Secret(value), now=datetime.now(UTC))
     except SecretError as error:
         _fail(f"{error.message}; {error.hint}")
@@ -133,7 +141,7 @@ def _report(proposals: list[Proposal], accepted: list[FoundServer], into: str | 
         wanted = [
             reference
             for reference, secret in proposal.secrets.items()
-            if not in_store or (secret.text is None and secret.name != "signing-key")
+            if not in_store or not (secret.is_whole or secret.name == "signing-key")
         ]
         if wanted:
             click.echo(f"{found.name}: to be set: {', '.join(wanted)}", err=True)

@@ -12,10 +12,11 @@ from registry.problems import Place, Problem, in_file_order, quoted
 from registry.salvage import salvage
 from registry.schema_problems import near, schema_problems
 from registry.shorthand import expand
-from registry.source import MAX_BYTES, Data, Pointer, Source, parse
+from registry.source import MAX_BYTES, MAX_VALUES, Data, Pointer, Source, parse
 
 MAX_FILES = 1_000
 MAX_TOTAL_BYTES = 16_777_216
+MAX_TOTAL_VALUES = 400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,9 @@ class Loaded:
     layout: Layout
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path, *, max_values: int = MAX_TOTAL_VALUES) -> Loaded:
     """Read a registry file and what it includes. Raises nothing: whatever is wrong is among the problems."""
-    files = _Files(path)
+    files = _Files(path, max_values)
     root = files.read(path, str(path))
     for pointer, pattern in _patterns(root, files):
         files.include(root, pointer, pattern)
@@ -59,13 +60,15 @@ def _beside(known: list[Problem], found: list[Problem]) -> list[Problem]:
 
 @dataclass(slots=True)
 class _Files:
-    """The files read so far, within the limits on their number and total size."""
+    """The files read so far, within the limits on their number, total size and total number of values."""
 
     root: Path
+    max_values: int
     sources: list[Source] = field(default_factory=list[Source])
     problems: list[Problem] = field(default_factory=list[Problem])
     seen: set[Path] = field(default_factory=set[Path])
     total: int = 0
+    values: int = 0
 
     def read(self, path: Path, shown: str, at: Problem | None = None) -> Source:
         """Read and parse one file; `at` is where it is included, for the case that it cannot be read."""
@@ -79,7 +82,8 @@ class _Files:
             source, problems = Source(shown, (), None), ()
         else:
             self.total += len(content)
-            source, problems = parse(content, shown)
+            source, problems = parse(content, shown, max_values=min(MAX_VALUES, self.max_values - self.values))
+            self.values += source.values
         self.sources.append(source)
         self.problems.extend(problems)
         return source
@@ -101,9 +105,10 @@ class _Files:
             self._check_sections(self.read(path, str(path), unreadable))
 
     def _has_room(self, root: Source, place: Place) -> bool:
-        if len(self.sources) <= MAX_FILES and self.total <= MAX_TOTAL_BYTES:
+        is_small = self.total <= MAX_TOTAL_BYTES and self.values < self.max_values
+        if len(self.sources) <= MAX_FILES and is_small:
             return True
-        message = f"more than {MAX_FILES} files or {MAX_TOTAL_BYTES:,} bytes in all"
+        message = f"more than {MAX_FILES} files, {MAX_TOTAL_BYTES:,} bytes or {self.max_values:,} values in all"
         self.problems.append(root.problem("YAML-TOO-LARGE", place.line, place.col, message, "include less"))
         return False
 

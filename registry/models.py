@@ -359,6 +359,10 @@ class Fleet(Model):
         """The exact URL of one server as clients use it: its RFC 9728 `resource` and default audience."""
         return f"{self.public_url()}/{server.name}/mcp"
 
+    def admin_url(self) -> str:
+        """The URL of the administrators' resource, and its default audience."""
+        return f"{self.public_url()}/registry"
+
     def audience(self, server: Server) -> str:
         """The audience that a token for this server must name."""
         return server.oauth.audience or self.resource_url(server)

@@ -6,20 +6,25 @@ finding can be pasted into a ticket or a build log.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
 MASK = "**********"
 _MAX_EXCERPT = 160
 _MAX_QUOTED = 60
+_HIDING_WORD = r"(?:secret|passw|passphrase|pwd|token|api[-_]?key|[-_]key|credential|authorization|value)"
+_HIDING_NAME = rf"[\w-]*{_HIDING_WORD}[\w-]*"
+_HIDING_KEY = re.compile(_HIDING_WORD, re.IGNORECASE)
 _SECRET_ENTRY = re.compile(
-    r"""(?P<name>["']?[\w-]*(?:secret|passw(?:or)?d|token|api[-_]?key|credential|authorization|value)[\w-]*["']?\s*:\s+)
-        (?!["']?(?:env:|file:|store:|true\b|false\b|null\b))(?P<value>[^\s\[{|>\#].*)""",
+    rf"""(?P<name>(?:["']{_HIDING_NAME}["']\s*:\s*|{_HIDING_NAME}\s*:\s+))
+        (?!["']?(?:env:|file:|store:|true\b|false\b|null\b))(?P<value>[^\s\[{{|>\#].*)""",
     re.IGNORECASE | re.VERBOSE,
 )
-
+_MISSPELT = ("secret", "value", "password", "token")
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s]+(@)")
 
 
@@ -64,9 +69,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
-def excerpt(line: str) -> str:
-    """Return one line of a file as it may be shown: literal secrets masked, cut to a readable length."""
-    start = line[: 4 * _MAX_EXCERPT].replace("\t", " ")
+@lru_cache(maxsize=1024)
+def names_secret(key: str) -> bool:
+    """Whether a value under this key is not to be shown: by its name, or by what its name was probably meant to be."""
+    return bool(_HIDING_KEY.search(key) or get_close_matches(key.lower()[:64], _MISSPELT, n=1, cutoff=0.75))
+
+
+def excerpt(line: str, hidden_from: int | None = None) -> str:
+    """Return one line of a file as it may be shown: literal secrets masked, cut to a readable length.
+
+    `hidden_from` is the column (from 1) at which one is known to begin; others are found by what stands before them.
+    """
+    known = line if hidden_from is None else line[: hidden_from - 1] + MASK
+    start = known[: 4 * _MAX_EXCERPT].replace("\t", " ")
     masked = _URL_PASSWORD.sub(rf"\g<1>{MASK}\g<2>", _SECRET_ENTRY.sub(rf"\g<name>{MASK}", start))
     return printable(masked[:_MAX_EXCERPT] + ("…" if len(masked) > _MAX_EXCERPT else ""))
 
@@ -102,7 +117,7 @@ def _block(problem: Problem) -> str:
 def render_json(problems: Sequence[Problem]) -> str:
     """Return `{"ok": …, "problems": [...]}`; the keys are the fields of `Problem`."""
     listed = [asdict(problem) for problem in problems]
-    return json.dumps({"ok": not listed, "problems": listed}, ensure_ascii=False, indent=2) + "\n"
+    return _json({"ok": not listed, "problems": listed})
 
 
 def render_sarif(problems: Sequence[Problem]) -> str:
@@ -115,7 +130,14 @@ def render_sarif(problems: Sequence[Problem]) -> str:
         "results": [_sarif_result(problem, codes.index(problem.code)) for problem in problems],
     }
     log = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
-    return json.dumps(log, ensure_ascii=False, indent=2) + "\n"
+    return _json(log)
+
+
+def _json(document: Mapping[str, object]) -> str:
+    """Return JSON text that any output takes: a file name that is not UTF-8 appears with escapes."""
+    text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    is_text = text.encode(errors="replace").decode() == text
+    return text if is_text else json.dumps(document, indent=2) + "\n"
 
 
 def _help(code: str) -> str:

@@ -5,7 +5,7 @@ import os
 import secrets as randomness
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,6 +43,9 @@ def key() -> None:
 def set_secret(name: str, generate: bool, file: str | None) -> None:
     """Set secret NAME, read from standard input or asked for; the registry then says store:NAME."""
     value = base64.urlsafe_b64encode(randomness.token_bytes(KEY_BYTES)) if generate else _typed()
+    if not value:
+        click.echo("postern secret: the value is empty; nothing was set", err=True)
+        sys.exit(EXIT_FINDINGS)
     with _errors_shown():
         store = _store(file)
         store.put(name, Secret(value), now=datetime.now(UTC))
@@ -98,12 +101,22 @@ def rotate(server: str, hours: float, reference: str | None, dry_run: bool, file
         if dry_run:
             click.echo(rotation.text, nl=False)
             return
-        if reference is None:
-            value = base64.urlsafe_b64encode(randomness.token_bytes(KEY_BYTES))
-            _store(file).put(new.secret.removeprefix("store:"), Secret(value), now=now)
-        _write_checked(path, rotation.file, rotation.text)
+        with _stored(file, new, now) if reference is None else nullcontext():
+            _write_checked(path, rotation.file, rotation.text)
     click.echo(f"servers.{server}: new key {kid} at {new.secret}; the old ones end at {rotation.ends}")
     click.echo("It is in force with the next reload; sign new tokens with it.")
+
+
+@contextmanager
+def _stored(file: str | None, new: Key, now: datetime) -> Generator[None]:
+    """Put a new key into the store, and take it out again if nothing comes to refer to it."""
+    store, name = _store(file), new.secret.removeprefix("store:")
+    store.put(name, Secret(base64.urlsafe_b64encode(randomness.token_bytes(KEY_BYTES))), now=now)
+    try:
+        yield
+    except BaseException:
+        store.remove(name)
+        raise
 
 
 def _planned(path: Path, server: Server, new: Key, now: datetime, overlap: timedelta) -> Rotation:

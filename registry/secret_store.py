@@ -35,11 +35,15 @@ Sealed = dict[str, str]
 
 
 class EncryptedStore:
-    """Named secrets in one file. Every call reads the file anew, so that several processes may share it."""
+    """Named secrets in one file, which several processes may share: every call sees what the last one wrote.
+
+    The file is parsed again only when it has changed, so that the secrets of a large fleet cost one reading.
+    """
 
     def __init__(self, path: Path, key: Secret) -> None:
         self.path = path
         self._cipher = AESGCM(key.reveal())
+        self._known: tuple[tuple[int, ...], dict[str, Sealed]] | None = None
 
     @classmethod
     def beside(cls, base: Path, environ: Mapping[str, str]) -> Self:
@@ -79,6 +83,9 @@ class EncryptedStore:
     def _read(self) -> dict[str, Sealed]:
         try:
             status = self.path.stat()
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+            if self._known and self._known[0] == stamp:  # a change of the mode is a change of the stamp, too
+                return self._known[1]
             text = self.path.read_bytes() if status.st_size <= MAX_STORE_BYTES else b""
         except FileNotFoundError:
             return {}
@@ -86,7 +93,9 @@ class EncryptedStore:
             raise SecretStoreError(f"cannot read {quoted(str(self.path))}: {error.strerror}", "check it") from None
         if status.st_mode & 0o077:
             raise ExposedSecretError(f"{quoted(str(self.path))} is open to group or others", "chmod 600 it")
-        return _entries(text, self.path)
+        entries = _entries(text, self.path)
+        self._known = (stamp, entries)
+        return entries
 
     @contextmanager
     def _changing(self) -> Generator[dict[str, Sealed]]:
@@ -95,7 +104,7 @@ class EncryptedStore:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self.path.with_name(self.path.name + ".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                entries = self._read()
+                entries = dict(self._read())
                 yield entries
                 _replace(self.path, json.dumps({"version": 1, "secrets": entries}, indent=1, sort_keys=True))
         except OSError as error:

@@ -141,7 +141,7 @@ def resolve(
         return _from_environment(target, environ)
     if kind == "file":
         return _from_file(base / target, shared_allowed=environ.get(SHARED_FILES) == "1")
-    return (store or default_store(base, environ)).get(target)
+    return (store or LocalStore(base, environ)).get(target)
 
 
 def resolve_variable(
@@ -155,11 +155,11 @@ def resolve_variable(
 ) -> Secret | None:
     """Return the value of a declared variable, None if it has none and needs none; raises `SecretError`.
 
-    Without a value of its own it is the variable of that name in `environ`. A literal is fine unless it is `secret`;
-    then it may be empty, too.
+    Without a value of its own it is the variable of that name in `environ`. A literal is fine unless it is `secret`,
+    and may be empty; an empty secret is none.
     """
     literal = allow_literal or not variable.secret
-    if literal and variable.value == "":
+    if not variable.secret and variable.value == "":
         return Secret(b"")
     reference = f"env:{name}" if variable.value is None else variable.value
     try:
@@ -176,7 +176,7 @@ class SecretReader:
     def __init__(self, base: Path, environ: Mapping[str, str], store: SecretStore | None = None) -> None:
         self._base = base
         self._environ = environ
-        self._store = store
+        self._store = store or LocalStore(base, environ)
 
     def secret(self, reference: str) -> Secret:
         """Return what a reference leads to; raises `SecretError`."""
@@ -187,17 +187,31 @@ class SecretReader:
         return self.secret(reference).text()
 
 
-def default_store(base: Path, environ: Mapping[str, str]) -> SecretStore:
-    """Return the local encrypted store; its module (and `cryptography`) loads only where a reference needs it."""
-    return cast("SecretStore", import_module("registry.secret_store").EncryptedStore.beside(base, environ))
+class LocalStore:
+    """The encrypted store of one registry, opened once, by the first reference that leads there.
+
+    Its module (and `cryptography`) loads only then, and its key is looked up once, however many secrets it holds.
+    """
+
+    def __init__(self, base: Path, environ: Mapping[str, str]) -> None:
+        self._base = base
+        self._environ = environ
+        self._opened: SecretStore | None = None
+
+    def get(self, name: str) -> Secret:
+        """Return one secret; raises `SecretError`."""
+        if self._opened is None:
+            module = import_module("registry.secret_store")
+            self._opened = cast("SecretStore", module.EncryptedStore.beside(self._base, self._environ))
+        return self._opened.get(name)
 
 
 def _literal(text: str, *, allowed: bool) -> Secret:
+    if not text:
+        raise UnresolvedSecretError("the value is empty", "give it a value")
     if not allowed:
         hint = "put it in the environment, a file or `postern secret set`, and write env:, file: or store: here"
         raise LiteralSecretError("a secret is written in the file", hint)
-    if not text:
-        raise UnresolvedSecretError("the value is empty", "give it a value")
     return Secret(text.encode("utf-8", "surrogatepass"))
 
 

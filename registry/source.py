@@ -7,22 +7,24 @@ within bounded time, memory and depth.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, cast
 
 import yaml
 from yaml import events as ev
 
-from registry.problems import Place, Problem, excerpt, quoted
+from registry.problems import Place, Problem, excerpt, names_secret, quoted
 
 Data: TypeAlias = "bool | int | float | str | list[Data] | dict[str, Data] | None"
 Pointer: TypeAlias = tuple[str | int, ...]
 
 MAX_BYTES = 4_194_304
 MAX_DEPTH = 64
-MAX_NODES = 200_000
+MAX_VALUES = 200_000
 MAX_PROBLEMS = 100
 _MAX_NUMBER_CHARS = 32
+_VARIABLES = frozenset({"env", "variables"})
+_REFERENCES = ("env:", "file:", "store:")
 
 _UNREADABLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
@@ -55,16 +57,25 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One parsed file: its name as shown, its lines, and its tree (None if it has none)."""
+    """One parsed file: its name as shown, its lines, and its tree (None if it has none).
+
+    `hidden` gives, for each line with a literal secret on it, the column at which the first one begins; `values` is
+    how many there are, keys among them.
+    """
 
     file: str
     lines: tuple[str, ...]
     root: Node | None
+    hidden: Mapping[int, int] = field(default_factory=dict[int, int])
+    values: int = 0
 
     def problem(self, code: str, line: int, col: int, message: str, hint: str = "", *related: Place) -> Problem:
         """Make a finding at a position of this file, with its line."""
-        shown = excerpt(self.lines[line - 1]) if 0 < line <= len(self.lines) else ""
-        return Problem(code, self.file, line, col, message, hint, shown, related)
+        return Problem(code, self.file, line, col, message, hint, self.shown(line), related)
+
+    def shown(self, line: int) -> str:
+        """Return a line as it may be shown."""
+        return excerpt(self.lines[line - 1], self.hidden.get(line)) if 0 < line <= len(self.lines) else ""
 
     def locate(self, pointer: Pointer, *, key: bool = False) -> Place:
         """Return the place of a node: scalars at their value, collections and `key=True` at their key.
@@ -93,7 +104,7 @@ class Source:
 
 
 def parse(
-    text: bytes, file: str, *, max_bytes: int = MAX_BYTES, max_nodes: int = MAX_NODES
+    text: bytes, file: str, *, max_bytes: int = MAX_BYTES, max_values: int = MAX_VALUES
 ) -> tuple[Source, tuple[Problem, ...]]:
     """Parse one file. The tree is complete or, after a fatal problem, absent; never an exception."""
     if len(text) > max_bytes:
@@ -110,9 +121,11 @@ def parse(
     strange = _UNREADABLE.search(decoded)
     if strange:
         return source, (_strange_character(source, strange),)
-    builder = _Builder(source, max_nodes)
+    builder = _Builder(source, max_values)
     root = builder.read(decoded)
-    return Source(file, source.lines, root), tuple(builder.problems)
+    source = Source(file, source.lines, root, builder.hidden, builder.values)
+    # Only now is it known which parts of a line are secrets: they may stand behind what is wrong.
+    return source, tuple(replace(problem, excerpt=source.shown(problem.line)) for problem in builder.problems)
 
 
 def _refused(file: str, code: str, message: str, hint: str, line: int = 1) -> tuple[Source, tuple[Problem, ...]]:
@@ -142,13 +155,14 @@ class _Frame:
 class _Builder:
     """Builds the tree of one document from parser events, without recursion."""
 
-    def __init__(self, source: Source, max_nodes: int) -> None:
+    def __init__(self, source: Source, max_values: int) -> None:
         self.problems: list[Problem] = []
+        self.hidden: dict[int, int] = {}
         self._source = source
-        self._max_nodes = max_nodes
         self._stack: list[_Frame] = []
         self._root: Node | None = None
-        self._nodes = 0
+        self.values = 0
+        self._max_values = max_values
 
     def read(self, text: str) -> Node | None:
         try:
@@ -217,18 +231,30 @@ class _Builder:
         plain = event.implicit[0]
         if "\0" in event.value:
             self._report("YAML-CHARACTER", line, col, "the value contains a NUL character", "remove the escape \\0")
-        data = self._plain(event.value, line, col) if plain and not self._expects_key() else event.value
+        is_key = self._expects_key()
+        data = self._plain(event.value, line, col) if plain and not is_key else event.value
         node = Node(data, line, col, event.end_mark.line + 1, event.end_mark.column + 1)
+        if not is_key and self._is_secret() and not _is_open(event.value, plain=plain):
+            self._hide(node)
         self._attach(node, event.value, plain=plain)
 
     def _expects_key(self) -> bool:
         return bool(self._stack) and isinstance(self._stack[-1].node.data, dict) and not self._stack[-1].waits
 
+    def _is_secret(self) -> bool:
+        """Whether a value that comes now may be a secret: by the key it stands under, or as the value of a variable."""
+        keys = [frame.key for frame in self._stack[-3:] if frame.key is not None][-2:]
+        return any(key in _VARIABLES for key in keys) or bool(keys and names_secret(keys[-1]))
+
+    def _hide(self, node: Node) -> None:
+        self.hidden[node.line] = min(node.col, self.hidden.get(node.line, node.col))
+        self.hidden.update(dict.fromkeys(range(node.line + 1, node.end_line + (node.end_col > 1)), 1))
+
     def _plain(self, value: str, line: int, col: int) -> Data:
         try:
             return read_plain(value)
         except ValueError as error:
-            self._report("YAML-NUMBER", line, col, f"{quoted(value)} {error}", f'a string is written "{value[:20]}"')
+            self._report("YAML-NUMBER", line, col, f"this number {error}", "put it in quotes if it is text")
             return None
 
     def _open(self, event: ev.MappingStartEvent | ev.SequenceStartEvent, line: int, col: int) -> None:
@@ -241,10 +267,12 @@ class _Builder:
 
     def _attach(self, node: Node, key: str | None, *, plain: bool = False) -> None:
         """Put a node where it belongs; `key` is the text of a scalar, which may serve as one."""
-        self._nodes += 1
-        if self._nodes > self._max_nodes:
-            message = f"more than {self._max_nodes:,} values"
-            self._report("YAML-TOO-LARGE", node.line, node.col, message, "split the file")
+        self.values += 1
+        if self.values > self._max_values:
+            message, hint = f"more than {self._max_values:,} values", "split the file"
+            if self._max_values < MAX_VALUES:
+                message, hint = "with this value all files together hold more than they may", "include less"
+            self._report("YAML-TOO-LARGE", node.line, node.col, message, hint)
             raise _FatalError
         if not self._stack:
             self._root = node
@@ -277,6 +305,11 @@ class _Builder:
         else:
             frame.key = key
             known[key] = (line, col)
+
+
+def _is_open(text: str, *, plain: bool) -> bool:
+    """Whether a value is none that has to be hidden: a reference to a secret, or no secret at all."""
+    return text.startswith(_REFERENCES) or (plain and text in _WORDS)
 
 
 def _events(text: str) -> Iterator[yaml.Event]:

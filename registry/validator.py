@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from registry.problems import Problem
-from registry.rules import agents, contracts, endpoints, keys, names, peers, ports, programs, references, scopes
+from registry.rules import agents, contracts, endpoints, keys, names, peers, ports, programs, references, scopes, wire
 from registry.rules.base import Context, Finding, Rule
 
 MAX_PER_RULE = 500
@@ -59,6 +59,7 @@ RULES: tuple[Rule, ...] = (
         "write env:NAME, file:/path or store:name here, and keep the value out of the file",
         references.literal,
     ),
+    Rule("SECRET-LITERAL", "write a reference and `secret: true`", references.undeclared_secret),
     Rule("SECRET-UNRESOLVED", _QUOTE, references.failing_with("SECRET-UNRESOLVED"), True),
     Rule("SECRET-FILE-MODE", "chmod 600 it", references.failing_with("SECRET-FILE-MODE"), True),
     Rule("SECRET-STORE", "make a key with `postern secret key`", references.failing_with("SECRET-STORE"), True),
@@ -75,18 +76,22 @@ RULES: tuple[Rule, ...] = (
     Rule("PERMISSION-SIZE", "declare fewer implications", scopes.too_many),
     Rule("SCOPE-SYNTAX", "printable ASCII without spaces, quotes and backslashes", scopes.malformed),
     Rule("SCOPE-UNSATISFIABLE", "declare who may have it, or need another scope", scopes.unsatisfiable),
+    Rule("HEADER-INVALID", "write it as in `Authorization`, without colon and spaces", wire.bad_header_name),
+    Rule("HEADER-INVALID", "store one line", wire.bad_header_value, True),
+    Rule("PATH-INVALID", "begin with /, and write other characters with %: /mcp", wire.bad_path),
     Rule("CONTRACT-UNLOCKED", "lock it, or set `drift: warn` until it is", contracts.unlocked),
     Rule("CONTRACT-DIGEST", "write the digest that was reviewed", contracts.other_digest),
     Rule("CONTRACT-UNKNOWN", "name it as the server does; `postern lock --diff` shows what is new", contracts.unknown),
-    Rule("CONTRACT-SCHEMA", "mend the schema", contracts.unusable_schema),
+    Rule("CONTRACT-SCHEMA", "mend the schema, or remove it", contracts.unusable_schema),
     Rule("HOOK-TARGET", "write `python: module:function` or `url: https://…`", peers.hook_without_target),
-    Rule("HOOK-SECRET", "add `secret:`, a reference to 16 bytes or more", peers.hook_without_secret),
-    Rule("HOOK-SECRET", "use 16 bytes or more", peers.hook_with_short_secret, True),
     Rule("HOOK-PYTHON", "write `package.module:function` or `file.py:function`", peers.hook_malformed),
     Rule("HOOK-PYTHON", "mend the path; it starts at the registry file's directory", peers.hook_file_missing, True),
+    Rule("HOOK-SECRET", "add `secret:`, a reference to 16 bytes or more", peers.hook_without_secret),
+    Rule("HOOK-SECRET", "make one: openssl rand -base64 48", peers.hook_secret_unusable, True),
     Rule("HOOK-SERVER-UNKNOWN", "name a server of `servers:`", peers.hook_server_unknown),
     Rule("TRUSTED-PROXY-SERVER-UNKNOWN", "name a server of `servers:`", peers.proxy_server_unknown),
     Rule("TRUSTED-PROXY-KEYS", "add what its signatures are verified with", peers.proxy_without_keys),
+    Rule("KEY-DUPLICATE-ID", "give each key its own `kid`", peers.proxy_key_id),
 )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from supervisor_plugin.client import SupervisorClient, SupervisordError
-from supervisor_plugin.gatekeeper import Changed, Programs, RegistryRefusedError, read_registry
+from supervisor_plugin.gatekeeper import Changed, Programs, ProxyNotice, RegistryRefusedError, read_registry
 from supervisor_plugin.keeper import Keeper
 from supervisor_plugin.ledger import Ledger, LedgerAwayError
+from supervisor_plugin.names import PROXY
 from supervisor_plugin.processes import Identity, boot_id, strays
 from supervisor_plugin.reconcile import Deed, PlannedStep, Program, Recorded, World, plan, program_is_held
 from supervisor_plugin.settings import Settings
@@ -37,6 +38,7 @@ class Controller:
         self.is_stopping = False
         self.news = asyncio.Event()
         self.works = Works(client, ledger, settings.instance, settings.paths.logs, lambda: self.closed)
+        self._notice = ProxyNotice(settings.instance)
         self._programs = Programs(settings.paths, settings.instance, client)
         self._boot_id = boot_id()
         self._turn = asyncio.Lock()
@@ -81,13 +83,22 @@ class Controller:
             return await self._pursue(units, is_boot=self.closed is not None, revives=revives)
 
     async def _accept(self) -> dict[str, Unit]:
+        read_at_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         fleet = await read_registry(self.settings.paths.registry, self.settings.environ)
         has_proxy = self._programs.has_proxy
         units = make_units(fleet, self.settings.paths, self.settings.environ, with_proxy=has_proxy)
         changed = await self._programs.write(fleet)
         await self._replace_programs(changed)
         self.registry_note = ""
+        self._notice.wanted_since(read_at_s)
+        self._tell_proxy()
         return units
+
+    def _tell_proxy(self) -> None:
+        """Let the proxy read the registry too, as soon as it serves: the fleet and its proxy go by the same one."""
+        keeper = self.keepers.get(PROXY)
+        if keeper is not None and keeper.state.status is Status.RUNNING and keeper.state.process is not None:
+            self._notice.give(keeper.state.process)
 
     async def _replace_programs(self, changed: Changed) -> None:
         going = (*changed.removed, *changed.replaced)
@@ -241,6 +252,7 @@ class Controller:
             self._look_wanted.clear()
             try:
                 await self._look()
+                self._tell_proxy()
                 await self._welcome_database()
             except SupervisordError as error:
                 _log.warning("%s", error)

@@ -1,6 +1,7 @@
 """The gate as the listener uses it: a registry is accepted whole, or refused with words, and then the old one stays."""
 
 import asyncio
+import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from supervisor_plugin.client import SupervisorClient, SupervisordError
 from supervisor_plugin.config import ConfigError, program_files, write_programs
 from supervisor_plugin.names import LISTENER, PROXY
 from supervisor_plugin.paths import Paths
+from supervisor_plugin.processes import Identity, signal_ours
 from supervisor_plugin.sections import write_sections
 
 
@@ -36,6 +38,24 @@ async def read_registry(path: Path, environ: Mapping[str, str]) -> Fleet:
     where = f"{first.file}:{first.line}:{first.col}: {first.code} {first.message}" if first else str(path)
     more = f" (and {len(result.problems) - 1} more)" if len(result.problems) > 1 else ""
     raise RegistryRefusedError(f"{where}{more}; see `postern check`")
+
+
+class ProxyNotice:
+    """What the proxy has yet to be told: to read a registry that was accepted after it had read its own."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._read_at_s: float | None = None
+
+    def wanted_since(self, read_at_s: float) -> None:
+        """A registry was accepted; it was read at `read_at_s` (`time.CLOCK_BOOTTIME`)."""
+        self._read_at_s = read_at_s
+
+    def give(self, proxy: Identity) -> None:
+        """Tell a proxy that serves, once; one that was started after the reading has read the same."""
+        if self._read_at_s is not None and proxy.started_s < self._read_at_s:
+            signal_ours(proxy, self._instance, signal.SIGHUP)
+        self._read_at_s = None
 
 
 class Programs:

@@ -248,8 +248,18 @@ class ProxyProbe:
             raise ProbeError(f"the connection failed: {type(error).__name__}") from error
         if alive.status_code != 200:
             raise ProbeError(f"/healthz: HTTP {alive.status_code}")
-        note = "" if ready.status_code == 200 else f"not ready: {ready.text[:200]}"
-        return Report((time.monotonic() - started) * 1000, note=note)
+        return Report((time.monotonic() - started) * 1000, note=_said(ready))
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def _said(ready: httpx2.Response) -> str:
+    """Return what `/readyz` has to say that an operator should know; nothing if all is well."""
+    if ready.status_code != 200:
+        return f"not ready: {ready.text[:200]}"
+    try:
+        registry = ready.json()["registry"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return "" if registry == "current" else f"registry: {registry}"[:200]

@@ -25,6 +25,11 @@ class Identity:
     pid: int
     ticks: int
 
+    @property
+    def started_s(self) -> float:
+        """When it started, on the clock `time.CLOCK_BOOTTIME`."""
+        return self.ticks / os.sysconf("SC_CLK_TCK")
+
     def __str__(self) -> str:
         return f"{self.pid}-{self.ticks}"
 

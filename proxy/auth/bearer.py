@@ -21,6 +21,7 @@ from proxy.auth.nonces import NonceStore, NoNonces
 from proxy.auth.tokens import HMAC_BYTES, Token, VerifyKey, decode_payload, is_signed_by, parse_token
 from proxy.auth.trusted import build_assertions
 from proxy.errors import Refusal
+from proxy.shared import Shared
 from registry.models import Fleet, OAuth, Server
 
 __all__ = ["Presented", "ServerAuth", "query_has_token"]
@@ -51,16 +52,24 @@ class ServerAuth:
         self.cached = self._verified.get
 
     @classmethod
-    def build(cls, fleet: Fleet, server: Server, secrets: Secrets, nonces: NonceStore | None = None) -> "ServerAuth":
+    def build(
+        cls,
+        fleet: Fleet,
+        server: Server,
+        secrets: Secrets,
+        nonces: NonceStore | None = None,
+        shared: Shared | None = None,
+    ) -> "ServerAuth":
         """Compile one server's rules and keys. Raises `ValueError` for a key that cannot be one.
 
-        Without `nonces` no signature can be proven to be used for the first time, so none is accepted.
+        Without `nonces` no signature can be proven to be used for the first time, so none is accepted. `shared` is the
+        fleet's: found out once, it serves every server.
         """
+        shared = shared or Shared.of(fleet)
         own = canonical_audience(fleet.audience(server))
-        others = {canonical_audience(fleet.audience(s)) for s in fleet.servers.values() if s.name != server.name}
-        expected = Expectations(issuer_of(fleet, server), own, frozenset(others - {own}), server.oauth.leeway_s)
+        expected = Expectations(issuer_of(fleet, server), own, shared.audiences - {own}, server.oauth.leeway_s)
         keys = read_hmac_keys(server.oauth.keys, secrets)
-        assertions = build_assertions(fleet, server, secrets, nonces or NoNonces())
+        assertions = build_assertions(fleet, server, secrets, nonces or NoNonces(), shared.ceilings)
         return cls(server.oauth, expected, keys, assertions, Challenges(url_of(fleet, server), server.oauth.scopes))
 
     async def authenticate(

@@ -6,6 +6,7 @@ from typing import Any, TypeGuard, cast
 
 from proxy.auth.codes import AuthCode, Fault
 from proxy.auth.identity import Authenticated
+from registry.addresses import canonical_audience
 
 MAX_TEXT = 512
 MAX_SCOPES = 256
@@ -67,17 +68,6 @@ def _check_audience(claims: Mapping[str, Any], expected: Expectations) -> Fault 
         # With one of these a thief of one server's traffic could open the next server.
         return Fault(AuthCode.AUDIENCE, "the token is meant for several servers of this fleet")
     return None
-
-
-def canonical_audience(value: str) -> str:
-    """Lower-case scheme and host of a URL, and nothing else (RFC 8707 §2, RFC 3986 §6.2.2.1)."""
-    scheme, separator, rest = value.partition("://")
-    if not separator:
-        return value
-    host, slash, path = rest.partition("/")
-    if "@" in host or "?" in host or "#" in host:
-        return value
-    return f"{scheme.lower()}://{host.lower()}{slash}{path}"
 
 
 def _read_identity(claims: Mapping[str, Any], issuer: str) -> Authenticated | Fault:

@@ -1,5 +1,7 @@
 """The registry's `trusted_proxies`, compiled for one server."""
 
+from collections.abc import Mapping
+
 from proxy.auth.assertion import Assertions, Scheme, Trust
 from proxy.auth.jwt_scheme import JwtScheme
 from proxy.auth.keys import Secrets
@@ -8,16 +10,13 @@ from proxy.auth.postern_scheme import PosternScheme
 from proxy.auth.proxy_keys import read_keys
 from proxy.auth.rfc9421_scheme import Rfc9421Scheme
 from registry.models import Fleet, Server, TrustedProxy
-from registry.permissions import Implications
 
 
-def build_assertions(fleet: Fleet, server: Server, secrets: Secrets, nonces: NonceStore) -> Assertions:
+def build_assertions(
+    fleet: Fleet, server: Server, secrets: Secrets, nonces: NonceStore, ceilings: Mapping[str, frozenset[str]]
+) -> Assertions:
     """Compile what proxies may assert at a server. Raises `ValueError` for a declaration that verifies nothing."""
-    implications = Implications.of(fleet.permissions)
-    trusted = {
-        name: Trust(frozenset(proxy.servers), implications.expand(proxy.permissions))
-        for name, proxy in fleet.trusted_proxies.items()
-    }
+    trusted = {name: Trust(frozenset(proxy.servers), ceilings[name]) for name, proxy in fleet.trusted_proxies.items()}
     return Assertions(server.name, _schemes(fleet, server, secrets), trusted, nonces)
 
 

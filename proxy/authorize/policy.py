@@ -11,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from proxy.auth.challenges import Challenges
 from proxy.auth.identity import Anonymous, Authenticated, Identity
 from proxy.auth.metadata import url_of
-from proxy.authorize.agents import Agents, AgentView
+from proxy.authorize.agents import AgentView
 from proxy.authorize.decision import AuthzCode, Decision, Kind, shown
 from proxy.authorize.methods import BadParamsError, Target, check_tasks, exists, targets_of
 from proxy.authorize.refusals import to_refusal
 from proxy.authorize.rules import Rule, ServerRules
 from proxy.errors import Refusal
+from proxy.shared import Shared
 from proxy.wire.era import Era
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from registry.models import Fleet, Server
-from registry.permissions import Implications
 
 REMEMBERED_CALLERS = 1024
 REMEMBERED_GRANTS = 128
@@ -48,19 +48,18 @@ class Caller:
 class Policy:
     """The rules of one server, compiled once."""
 
-    def __init__(self, rules: ServerRules, agents: Agents, implications: Implications, challenges: Challenges) -> None:
-        self._rules = rules
-        self._agents = agents
-        self._implications = implications
+    def __init__(self, server: Server, shared: Shared, challenges: Challenges) -> None:
+        self._rules = ServerRules(server)
+        self._name = server.name
+        self._shared = shared
+        self._implications = shared.implications
         self._challenges = challenges
         self._callers: dict[tuple[object, ...], Caller] = {}
 
     @classmethod
-    def build(cls, fleet: Fleet, server: Server, implications: Implications | None = None) -> "Policy":
-        """Compile one server's rules. `implications` are those of the fleet: computed once, they serve every server."""
-        challenges = Challenges(url_of(fleet, server), server.oauth.scopes)
-        implications = implications or Implications.of(fleet.permissions)
-        return cls(ServerRules(server), Agents(fleet, server.name), implications, challenges)
+    def build(cls, fleet: Fleet, server: Server, shared: Shared | None = None) -> "Policy":
+        """Compile one server's rules. `shared` is the fleet's: found out once, it serves every server."""
+        return cls(server, shared or Shared.of(fleet), Challenges(url_of(fleet, server), server.oauth.scopes))
 
     def decide(self, identity: Identity, http_method: str, envelope: Envelope | None, era: Era) -> Decision:
         """Decide about one request from its parsed body; without a body (GET, DELETE) about the access itself."""
@@ -109,7 +108,8 @@ class Policy:
 
     def _read_caller(self, identity: Identity) -> Caller:
         known = identity if isinstance(identity, Authenticated) else None
-        agents = self._agents.of(known.subject, known.client) if known else ()
+        found = self._shared.agents_of(known.subject, known.client) if known else ()
+        agents = tuple(AgentView(agent, self._name) for agent in found)
         return Caller(
             scopes=identity.scopes,
             held=tuple(sorted(identity.scopes)),

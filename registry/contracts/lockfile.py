@@ -34,7 +34,7 @@ HEADER = """\
 # `postern lock --diff` shows how the servers differ from it, `postern lock --approve` takes over what they say now.
 """
 MAX_BYTES = 33_554_432
-_MAX_NODES = 4_000_000
+_MAX_VALUES = 4_000_000
 _VERSION = 1
 _MAX_PROBLEMS = 100
 _NOT_BY_HAND = "made by `postern lock`, not by hand: take it back from version control, or remove it and lock again"
@@ -73,7 +73,7 @@ def read_lock(path: Path) -> Lock:
 
 
 def _parse_lock(content: bytes, shown: str, max_bytes: int) -> Lock:
-    source, problems = parse(content, shown, max_bytes=max_bytes, max_nodes=_MAX_NODES)
+    source, problems = parse(content, shown, max_bytes=max_bytes, max_values=_MAX_VALUES)
     if problems or source.root is None:
         raise LockError.of(problems)
     return _Reader(source).lock(source.root.data)

@@ -9,8 +9,14 @@ from registry.source import Data
 
 _ROOTS = ("mcpServers", "servers")
 _URLS = ("url", "serverUrl", "httpUrl")
-_SECRET_WORD = re.compile(
-    r"(?i)^--?[\w-]*(?:token|secret|passw|api-?_?key)|^(?:sk-|ghp_|github_pat_|xox[abp]-|AKIA|eyJ)|bearer |://[^/@\s]+:[^/@\s]+@"
+_SECRET_OPTION = re.compile(
+    r"(--?[\w-]*(?:token|secret|passw(?:or)?d|pass|(?:api|access|secret|private)[-_]?key))(=.+)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_SECRET_WORD = re.compile(r"(?i)^(?:sk-|ghp_|github_pat_|xox[abp]-|AKIA|eyJ)|bearer |://[^/@\s]+:[^/@\s]+@")
+_LEFT_OUT = (
+    "an argument looks like a secret and was left out: everybody on the machine sees arguments, "
+    "so let the server read it from `env:`"
 )
 _REMOTE_TYPES = frozenset({"http", "streamable-http", "streamableHttp", "streamable_http", "sse"})
 _KNOWN = frozenset(
@@ -66,8 +72,12 @@ def _server(name: str, entry: Mapping[str, Data]) -> FoundServer:
 
 def _local(common: FoundServer, entry: Mapping[str, Data]) -> FoundServer:
     name = common.display_name
-    command = (str(entry["command"]), *_texts(name, entry.get("args"), "args"))
+    words = tuple(_texts(name, entry.get("args"), "args"))
+    open_words = tuple(_without_secrets(words))
+    command = (str(entry["command"]), *open_words)
     cwd = entry.get("cwd")
+    if open_words != words:
+        common = replace(common, notes=(*common.notes, _LEFT_OUT))
     inputs = [each for word in (*command, str(cwd or "")) for each in placeholders(word)]
     return replace(
         common,
@@ -100,14 +110,27 @@ def _notes(entry: Mapping[str, Data]) -> Iterator[str]:
         yield f"transport {kind!r} is not known"
     if entry.get("disabled") is True:
         yield "it was disabled in the file"
-    if _has_secret_argument(entry.get("args")):
-        yield "an argument looks like a secret; arguments are visible to everyone on the machine, so use `env:`"
     if "envFile" in entry:
         yield "its envFile is not read; declare what it needs under `env:`"
 
 
-def _has_secret_argument(words: Data) -> bool:
-    return isinstance(words, list) and any(isinstance(word, str) and _SECRET_WORD.search(word) for word in words)
+def _without_secrets(words: tuple[str, ...]) -> Iterator[str]:
+    """Put a placeholder where an argument looks like a secret: it would stand in a file and in lists of processes."""
+    expected: str | None = None
+    for number, word in enumerate(words, start=1):
+        option = _SECRET_OPTION.fullmatch(word)
+        name, expected = expected, None
+        if placeholders(word):
+            yield word
+        elif option and option[2]:
+            yield f"{option[1]}=${{{option[1].lstrip('-')}}}"
+        elif option:
+            expected = option[1].lstrip("-")
+            yield word
+        elif name and not word.startswith("-"):
+            yield f"${{{name}}}"
+        else:
+            yield f"${{argument-{number}}}" if _SECRET_WORD.search(word) else word
 
 
 def _texts(name: str, value: Data, key: str) -> Iterator[str]:

@@ -28,6 +28,11 @@ class FoundSecret:
     variable: str | None = None
     text: str | None = field(default=None, repr=False)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the value itself stood in the file, and not a text with placeholders that the client fills in."""
+        return bool(self.text) and not placeholders(self.text or "")
+
 
 @dataclass(frozen=True, slots=True)
 class FoundServer:

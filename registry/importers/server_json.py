@@ -167,7 +167,8 @@ def _variables(package: Record, inputs: dict[str, None]) -> dict[str, FoundSecre
 def _arguments(package: Record, key: str, inputs: dict[str, None]) -> tuple[str, ...]:
     words: list[str] = []
     for entry in _records(package, key):
-        value = _text(entry, "value") or _text(entry, "default")
+        is_secret = entry.get("isSecret") is True  # it would stand in a file, and in every list of processes
+        value = "" if is_secret else _text(entry, "value") or _text(entry, "default")
         name = _text(entry, "name")
         is_named = _text(entry, "type") == "named"
         if not value and not (is_named and entry.get("isRequired") is True):
@@ -192,7 +193,9 @@ def _filled(text: str, entry: Record, inputs: dict[str, None], *, ask_unknown: b
     def fill(match: re.Match[str]) -> str:
         name = match[1]
         variable = known.get(name)
-        value = _text(variable, "value") or _text(variable, "default") if isinstance(variable, dict) else ""
+        value = ""
+        if isinstance(variable, dict) and variable.get("isSecret") is not True:
+            value = _text(variable, "value") or _text(variable, "default")
         if value or (variable is None and not ask_unknown) or name in _POSTERNS_OWN:
             return value or match[0]
         inputs[name] = None

@@ -39,6 +39,9 @@ class Context:
     lock: Lock | None = None
     lock_file: str = ""
     _resolved: dict[str, Secret | SecretError] = field(default_factory=dict[str, Secret | SecretError])
+    _variables: "dict[tuple[str, Variable], SecretError | None]" = field(
+        default_factory=dict["tuple[str, Variable]", "SecretError | None"]
+    )
 
     @property
     def is_cloud(self) -> bool:
@@ -59,7 +62,13 @@ class Context:
         return self._resolved[reference]
 
     def variable_error(self, name: str, variable: Variable) -> SecretError | None:
-        """Return why a declared variable has no value; None if it has one or needs none."""
+        """Return why a declared variable has no value; None if it has one or needs none. Found out once."""
+        known = (name, variable)
+        if known not in self._variables:
+            self._variables[known] = self._variable_error(name, variable)
+        return self._variables[known]
+
+    def _variable_error(self, name: str, variable: Variable) -> SecretError | None:
         try:
             resolve_variable(name, variable, base=self.base, environ=self.environ, store=self.store, allow_literal=True)
         except SecretError as error:

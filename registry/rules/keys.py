@@ -112,6 +112,9 @@ def missing(context: Context) -> Iterator[Finding]:
         oauth = server.oauth
         if oauth.required and not oauth.keys and oauth.jwks is None and not speakers_for(context, server):
             yield Finding(at(server, "oauth"), "a token is required, and there is no key to verify one", key=True)
+    admin = context.fleet.proxy.admin
+    if admin and not admin.keys and admin.jwks is None:
+        yield Finding(("proxy", "admin"), "a token is required, and there is no key to verify one", "add `keys:`", True)
 
 
 def speakers_for(context: Context, server: Server) -> tuple[str, ...]:

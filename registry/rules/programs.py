@@ -11,7 +11,7 @@ from registry.rules.base import Context, Finding, at
 
 def internal_without_command(context: Context) -> Iterator[Finding]:
     for server in context.servers():
-        if server.type == "internal" and not any(server.command):
+        if server.type == "internal" and not (server.command and server.command[0].strip()):
             yield Finding(at(server, "command"), "an internal server needs a command")
 
 

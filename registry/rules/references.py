@@ -1,14 +1,17 @@
 """Secrets and variables: written as references, and leading somewhere."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from registry.models import OAuth, Server, Variable
 from registry.problems import quoted
 from registry.rules.base import Context, Finding, at
-from registry.secrets import BadReferenceError, SecretError, split_reference
+from registry.secrets import BadReferenceError, Secret, SecretError, split_reference
 from registry.source import Pointer
 
-VARIABLE_UNRESOLVED = "VARIABLE-UNRESOLVED"
+_NAMED_SECRET = re.compile(
+    r"(?i)(?:secret|passw(?:or)?d|passphrase|token|(?:api|access|secret|private)_?key|credentials?)$"
+)
 
 
 def _oauth_secrets(pointer: Pointer, oauth: OAuth) -> Iterator[tuple[Pointer, str]]:
@@ -96,9 +99,32 @@ def _failures(context: Context) -> Iterator[tuple[Pointer, SecretError]]:
         found = context.secret(text)
         if isinstance(found, SecretError):
             yield pointer, found
+        elif pointer[0] != "hooks" and (error := _not_text(found)):
+            yield pointer, error
     for pointer, error in _variable_failures(context):
         if error.code != "SECRET-UNRESOLVED":
             yield pointer, error
+
+
+def _not_text(secret: Secret) -> SecretError | None:
+    """Return what the proxy would say, which uses all of them but a hook's as text."""
+    try:
+        secret.text()
+    except SecretError as error:
+        return error
+    return None
+
+
+def undeclared_secret(context: Context) -> Iterator[Finding]:
+    """In cloud mode a variable whose name says secret is one, unless it is declared to be none."""
+    if not context.is_cloud:
+        return
+    for pointer, name, variable in _variables(context, context.fleet.servers.values()):
+        is_declared = "secret" in variable.model_fields_set
+        if variable.value and not is_declared and _NAMED_SECRET.search(name) and _is_literal(variable.value):
+            message = f"by its name {quoted(name)} is a secret, and it is written in the file"
+            hint = "write a reference and `secret: true`, or `secret: false` if it is none"
+            yield Finding((*pointer, "value"), message, hint)
 
 
 def unresolved_variable(context: Context) -> Iterator[Finding]:

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from registry.addresses import canonical_audience
 from registry.models import Server, Tool
 from registry.permissions import Implications, PermissionCycleError, PermissionSizeError, find_cycle
 from registry.problems import quoted
@@ -22,11 +24,10 @@ def required_but_empty(context: Context) -> Iterator[Finding]:
 
 def duplicate_audience(context: Context) -> Iterator[Finding]:
     fleet = context.fleet
-    entries: list[tuple[object, Pointer]] = [
-        (fleet.audience(server).rstrip("/"), at(server, "oauth", "audience")) for server in context.servers()
-    ]
-    if fleet.proxy.admin and fleet.proxy.admin.audience:
-        entries.append((fleet.proxy.admin.audience.rstrip("/"), ("proxy", "admin", "audience")))
+    named = [(fleet.audience(server), at(server, "oauth", "audience")) for server in context.servers()]
+    if fleet.proxy.admin:
+        named.append((fleet.proxy.admin.audience or fleet.admin_url(), ("proxy", "admin", "audience")))
+    entries = [(canonical_audience(audience).rstrip("/"), pointer) for audience, pointer in named]
     for later, first in repeated(entries):
         yield Finding(later, f"{placed(context, first)} has the same audience", related=(first,))
 
@@ -96,32 +97,44 @@ def unsatisfiable(context: Context) -> Iterator[Finding]:
         implications = Implications.of(context.fleet.permissions)
     except (PermissionCycleError, PermissionSizeError):
         implications = None
+    reaches: dict[_Callers, frozenset[str] | None] = {}
     for server in context.servers():
-        reach = _reach(context, server)
-        if reach is None or (reach and implications is None) or (not reach and server.oauth.required):
+        callers = _Callers(bool(server.oauth.keys or server.oauth.jwks), speakers_for(context, server))
+        if callers not in reaches:
+            reaches[callers] = _reach(context, callers, implications)
+        within = reaches[callers]
+        if within is None or (not within and server.oauth.required):
             continue  # anything is possible, the model itself is broken, or OAUTH-KEYS-MISSING says it already
-        within = implications.expand(reach) if implications else reach
         for pointer, scope in _needed(server):
             if scope not in within:
-                reason = _reason(context, server)
-                yield Finding(pointer, f"nothing can ever satisfy {quoted(scope)}: {reason}", near(scope, within))
+                message = f"nothing can ever satisfy {quoted(scope)}: {callers.limit}"
+                yield Finding(pointer, message, near(scope, within))
 
 
-def _reach(context: Context, server: Server) -> frozenset[str] | None:
-    """Return the permissions that callers of a server can hold at most; None means any."""
-    held: set[str] = set()
-    if server.oauth.keys or server.oauth.jwks:
-        if not context.fleet.permissions.scopes:
-            return None
-        held.update(context.fleet.permissions.scopes)
-    for name in speakers_for(context, server):
-        held.update(context.fleet.trusted_proxies[name].permissions)
-    return frozenset(held)
+class _Callers(NamedTuple):
+    """How callers of a server can be recognised; servers with the same ways are judged alike."""
+
+    by_token: bool
+    by_proxies: tuple[str, ...]
+
+    @property
+    def limit(self) -> str:
+        """Say what bounds the permissions that they can hold."""
+        if self.by_token:
+            return "none of `permissions.scopes` implies it"
+        return (
+            "it is above what the trusted proxies may assert" if self.by_proxies else "this server recognises no caller"
+        )
 
 
-def _reason(context: Context, server: Server) -> str:
-    if server.oauth.keys or server.oauth.jwks:
-        return "none of `permissions.scopes` implies it"
-    if speakers_for(context, server):
-        return "it is above what the trusted proxies may assert"
-    return "this server recognises no caller"
+def _reach(context: Context, callers: _Callers, implications: Implications | None) -> frozenset[str] | None:
+    """Return everything that callers can satisfy at most; None if that cannot be told."""
+    fleet = context.fleet
+    if callers.by_token and not fleet.permissions.scopes:
+        return None
+    held = set(fleet.permissions.scopes if callers.by_token else ())
+    for name in callers.by_proxies:
+        held.update(fleet.trusted_proxies[name].permissions)
+    if held and implications is None:
+        return None
+    return implications.expand(held) if implications else frozenset()

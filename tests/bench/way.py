@@ -165,6 +165,9 @@ class _NoStore:
     async def note(self, *_: object) -> None:
         """Forget it."""
 
+    async def probe(self) -> None:
+        """It is always there."""
+
     async def aclose(self) -> None:
         """Nothing is open."""
 

@@ -15,7 +15,7 @@ It starts in a few tens of milliseconds, so that tests can start fifty of them. 
     mute               accepts connections and says nothing
     not-mcp            answers 200 with a web page
     too-many           answers 429
-    proxy              answers everything with 200, as the health addresses of the proxy do
+    proxy              answers everything with 200, as the health addresses of the proxy do, and refuses every reload
     moody              misbehaves as the file MOOD_FILE says: empty for well, `hang`, `500`
 
 PID_FILE, if it is set, gets the pid of every process started, one a line.
@@ -38,7 +38,7 @@ CAPABILITIES = {"tools": {}}
 class TinyServer:
     def __init__(self, modes: set[str]) -> None:
         self.modes = modes
-        self.sessions = 0
+        self.sessions = self.hangups = 0
         self.uses: dict[str, int] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,6 +63,9 @@ class TinyServer:
                 await writer.drain()
         writer.close()
 
+    def hang_up(self) -> None:
+        self.hangups += 1
+
     def forgets(self, session: str | None) -> bool:
         if session is None:
             return False
@@ -71,7 +74,8 @@ class TinyServer:
 
     async def answer(self, body: bytes) -> tuple[int, list[str], object]:
         if "proxy" in self.modes:
-            return 200, [], b"ok"
+            refused = f"the last reload was refused ({self.hangups})" if self.hangups else "current"
+            return 200, [], {"registry": refused}
         mood = await self.mood()
         if "too-many" in self.modes or mood == "429":
             return 429, ["retry-after: 60"], b""
@@ -148,6 +152,8 @@ async def main(port: int, modes: set[str]) -> None:
     await asyncio.start_server(tiny.serve, host, port + 1 if "other-port" in modes else port)
     if "crash" in modes:
         asyncio.get_running_loop().call_later(2.0, os._exit, 7)
+    if "proxy" in modes:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, tiny.hang_up)
     stopped = asyncio.Event()
     if "no-term" not in modes:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)

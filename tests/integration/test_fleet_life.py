@@ -262,6 +262,14 @@ def test_the_proxy_starts_behind_the_gate_is_kept_and_stops_before_the_servers(f
     assert again != first
     assert fleet.ctl("fleet", "restart", "all").stdout == "alpha: running, healthy\n"
     assert fleet.server("postern-proxy")["pid"] == again
+    assert fleet.server("postern-proxy")["reason"] == ""
+    assert fleet.ctl("fleet", "reconcile").returncode == 0
+    wait_for(lambda: "(1)" in fleet.server("postern-proxy")["reason"], "the proxy was told once, and its word is shown")
+    assert "registry: the last reload was refused" in fleet.ctl("fleet", "status").stdout
+    fleet.declare("version: 1\nserverz: {}\n")
+    assert fleet.ctl("fleet", "reconcile").returncode == 1
+    assert fleet.server("postern-proxy")["pid"] == again
+    fleet.declare()
     fleet.stop()
     stops = [line for line in fleet.log("supervisord").splitlines() if " stopped: " in line][-3:]
     assert [line.split("stopped: ")[1].split()[0] for line in stops] == ["postern-proxy", "alpha", "postern-fleet"]

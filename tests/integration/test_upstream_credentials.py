@@ -1,12 +1,13 @@
 """What the proxy presents to a server is configured; what the client presented never gets there (SPEC I2)."""
 
 import json
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.fakes.recorder import Recorder
-from tests.sidecar import Sidecar, http
+from tests.sidecar import Sidecar, http, wait_for
 
 KEY = "upstream-key-7f3a9c"
 
@@ -46,6 +47,18 @@ def test_server_sees_our_credential_and_nothing_of_the_clients(sidecar) -> None:
     assert [value for name, value in seen if name == "x-api-key"] == [KEY]
     assert "authorization" not in {name for name, _ in seen}
     assert token not in repr(seen)
+
+
+def test_a_reload_presents_the_new_value_behind_the_same_reference(sidecar, tmp_path) -> None:
+    """The file of the key is written anew, the registry is not touched: the next call after SIGHUP has the new key."""
+    (tmp_path / "upstream.key").write_text("rotated-key-51bd", encoding="ascii")
+    sidecar.processes["proxy"].send_signal(signal.SIGHUP)
+
+    def presented() -> list[str]:
+        seen = json.loads(_call(sidecar)[0].json()["result"]["content"][0]["text"])["headers"]
+        return [value for name, value in seen if name == "x-api-key"]
+
+    wait_for(lambda: presented() == ["rotated-key-51bd"], "the new key is presented")
 
 
 def test_secret_of_the_upstream_stands_in_no_row_and_no_log(sidecar, database) -> None:

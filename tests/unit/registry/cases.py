@@ -68,7 +68,11 @@ CASES: dict[str, str] = {
     + f"  a: {{{A}}}\n",
     "PORT-CONFLICT": servers(f"a: {{{A}}}", f"b: {{{GOOD}, {OAUTH_B},", "   port: 5001} #! PORT-CONFLICT"),
     # ---- kinds and programs
-    "INTERNAL-COMMAND": servers(f"a: {{display_name: A, description: d, port: 5001, {OAUTH_A}}} #! INTERNAL-COMMAND"),
+    "INTERNAL-COMMAND": servers(
+        f"a: {{display_name: A, description: d, port: 5001, {OAUTH_A}}} #! INTERNAL-COMMAND",
+        f"b: {{display_name: B, description: d, port: 5002, {OAUTH_B},",
+        "   command: ['', sh]} #! INTERNAL-COMMAND",
+    ),
     "INTERNAL-ENDPOINT": servers(f"a: {{{A},", "   endpoint: https://example.com/mcp} #! INTERNAL-ENDPOINT"),
     "EXTERNAL-ENDPOINT": servers(f"r: {{{REMOTE}, {OAUTH_A}}} #! EXTERNAL-ENDPOINT"),
     "EXTERNAL-COMMAND": servers(
@@ -96,7 +100,8 @@ CASES: dict[str, str] = {
     ),
     "OAUTH-KEYS-MISSING": servers(
         f"a: {{{GOOD}, port: 5001,", "   oauth: {scopes: []}, #! OAUTH-KEYS-MISSING OAUTH-SCOPES-EMPTY", "  }"
-    ),
+    )
+    + "proxy:\n  admin: {required: false} #! OAUTH-KEYS-MISSING\n",
     "OAUTH-ALGORITHM": servers(
         f"a: {{{GOOD}, port: 5001, oauth: {{scopes: [a:use], keys: [{{kid: k, secret: env:KEY_A}}],",
         "   algorithms: [RS256]}} #! OAUTH-ALGORITHM",
@@ -104,8 +109,10 @@ CASES: dict[str, str] = {
     "AUDIENCE-DUPLICATE": servers(
         f"a: {{{GOOD}, port: 5001, oauth: {{scopes: [a:use], audience: https://x.example, keys: [{{kid: k, secret: env:KEY_A}}]}}}}",
         f"b: {{{GOOD}, port: 5002, oauth: {{scopes: [b:use], keys: [{{kid: k, secret: env:KEY_B}}],",
-        "   audience: https://x.example/}} #! AUDIENCE-DUPLICATE",
-    ),
+        "   audience: HTTPS://X.example/}} #! AUDIENCE-DUPLICATE",
+        f"c: {{{GOOD}, port: 5003, oauth: {{scopes: [c:use], audience: http://127.0.0.1:8080/registry, keys: [{{kid: k, secret: env:KEY_C}}]}}}}",
+    )
+    + "proxy:\n  admin: {scopes: [x], keys: [{kid: k, secret: env:KEY_D}]} #! AUDIENCE-DUPLICATE\n",
     "KEY-SHARED": servers(
         f"a: {{{A}}}",
         f"b: {{{GOOD}, port: 5002, oauth: {{scopes: [b:use],",
@@ -120,6 +127,17 @@ CASES: dict[str, str] = {
         f"a: {{{GOOD}, port: 5001, oauth: {{scopes: [a:use], keys: [",
         "   {kid: k, secret: env:KEY_A},",
         "   {kid: k, secret: env:KEY_B}]}} #! KEY-DUPLICATE-ID",
+    )
+    + "trusted_proxies:\n"
+    + "".join(
+        f"  {name}: {{permissions: [], servers: [], scheme: {scheme}, keys: [\n"
+        f"    {{kid: {kid}, algorithm: hmac-sha256, secret: env:KEY_C}}]}} {marker}\n"
+        for name, scheme, kid, marker in (
+            ("one", "postern", "k", ""),
+            ("two", "postern", "k", "#! KEY-DUPLICATE-ID"),
+            ("three", "rfc9421", "k", ""),
+            ("four", "postern", "not plain", "#! KEY-DUPLICATE-ID"),
+        )
     ),
     "KEY-DATE": servers(
         f"a: {{{GOOD}, port: 5001, oauth: {{scopes: [a:use], keys: [",
@@ -135,7 +153,11 @@ CASES: dict[str, str] = {
     "SECRET-LITERAL": cloud(
         f"a: {{{GOOD}, port: 5001, oauth: {{scopes: [a:use],",
         f"   keys: [{{kid: k, secret: {'x' * 40}}}]}}, #! SECRET-LITERAL",
-        "   env: {T: {value: hunter2, secret: true}}, #! SECRET-LITERAL",
+        "   env: {T: {value: hunter2, secret: true}, #! SECRET-LITERAL",
+        "   DB_PASSWORD: hunter2, #! SECRET-LITERAL",
+        "   AWS_SECRET_ACCESS_KEY: {value: hunter2}, #! SECRET-LITERAL",
+        "   PAGE_TOKEN: {value: open, secret: false},",
+        "   GITHUB_TOKEN: env:KEY_B, TOKEN_LIMIT: '5'},",
         "   tables: [{name: t, database: 'postgresql://u:hunter2@h/d'}]} #! SECRET-LITERAL",
     ),
     "SECRET-UNRESOLVED": servers(
@@ -150,6 +172,8 @@ CASES: dict[str, str] = {
         f"a: {{{A}, env: {{",
         "   X: env:NOT_SET, #! VARIABLE-UNRESOLVED",
         "   Y: {}, #! VARIABLE-UNRESOLVED",
+        "   V: {value: '', secret: true}, #! VARIABLE-UNRESOLVED",
+        "   W: {value: ''},",
         "   Z: {required: false}}}",
     ),
     "VARIABLE-NAME": servers(f"a: {{{A}, env: {{", "   MY-VAR: x}} #! VARIABLE-NAME"),
@@ -176,6 +200,20 @@ CASES: dict[str, str] = {
     "SCOPE-UNSATISFIABLE": HEAD
     + "permissions: {scopes: [a:admin], implies: {a:admin: [a:use, a:read]}}\n"
     + f"servers:\n  a: {{{A}, tools: {{t: {{\n    scopes: [a:raed]}}}}}} #! SCOPE-UNSATISFIABLE\n",
+    # ---- what goes over the wire
+    "HEADER-INVALID": servers(
+        f"a: {{{A}, headers: [",
+        "   {name: 'X Key', value: env:KEY_B}, #! HEADER-INVALID",
+        '   {name: "X-Key\\r\\nY", value: env:KEY_B}, #! HEADER-INVALID',
+        "   {name: Content-Length, value: env:KEY_B}, #! HEADER-INVALID",
+        "   {name: Mcp-Session-Id, value: env:KEY_B}, #! HEADER-INVALID",
+        '   {name: X-Key, value: "two\\nlines"}]} #! HEADER-INVALID',
+    )
+    + "trusted_proxies:\n  sso:\n    scheme: jwt\n    servers: []\n    permissions: []\n    assertion:\n"
+    + "      {issuer: i, audience: a, jwks: {url: https://x.example/j},\n      header: 'X:Y'} #! HEADER-INVALID\n",
+    "PATH-INVALID": servers(
+        f"a: {{{A},", "   path: mcp} #! PATH-INVALID", f"b: {{{B},", '   path: "/m cp"} #! PATH-INVALID'
+    ),
     # ---- contracts; those that need a lock file are in test_lock_rules.py
     "CONTRACT-UNLOCKED": servers(
         f"a: {{{A}, contract: {{",
@@ -194,21 +232,28 @@ CASES: dict[str, str] = {
     ),
     # ---- hooks and trusted proxies
     "HOOK-TARGET": HEAD + "hooks:\n  - {name: h, event: PreToolUse} #! HOOK-TARGET\n",
-    "HOOK-SECRET": HEAD
-    + "hooks:\n  - {name: h, event: PreToolUse, url: 'https://example.com/h'} #! HOOK-SECRET\n"
-    + "  - {name: i, event: PreToolUse, url: 'https://example.com/h', secret: too-short} #! HOOK-SECRET\n"
-    + "  - {name: j, event: PreToolUse, url: 'https://example.com/h', secret: env:KEY_C}\n",
     "HOOK-PYTHON": HEAD
     + "hooks:\n  - {name: h, event: PreToolUse, python: policies} #! HOOK-PYTHON\n"
     + "  - {name: i, event: PreToolUse, python: 'policies:'} #! HOOK-PYTHON\n"
     + "  - {name: j, event: PreToolUse, python: 'policies.py:check'} #! HOOK-PYTHON\n"
-    + "  - {name: k, event: PreToolUse, python: 'package.module:check'}\n",
+    + "  - {name: k, event: PreToolUse, python: ''} #! HOOK-PYTHON\n"
+    + "  - {name: l, event: PreToolUse, python: 'package.module:check'}\n",
+    "HOOK-SECRET": HEAD
+    + "hooks:\n  - {name: h, event: PreToolUse, url: 'https://example.com/h'} #! HOOK-SECRET\n"
+    + "  - {name: i, event: PreToolUse, url: 'https://example.com/h', secret: too-short} #! HOOK-SECRET\n"
+    + "  - {name: j, event: PreToolUse, url: 'https://example.com/h', secret: whsec_not-in-base64} #! HOOK-SECRET\n"
+    + "  - {name: k, event: PreToolUse, url: 'https://example.com/h', secret: whsec_aW4gYmFzZTY0}\n"
+    + "  - {name: l, event: PreToolUse, url: 'https://example.com/h', secret: env:KEY_C}\n",
     "HOOK-SERVER-UNKNOWN": HEAD
     + "hooks:\n  - {name: h, event: PreToolUse, python: 'm:f', servers: [nobody]} #! HOOK-SERVER-UNKNOWN\n",
     "TRUSTED-PROXY-SERVER-UNKNOWN": HEAD
     + "trusted_proxies:\n  sso:\n    keys: [{kid: k, algorithm: hmac-sha256, secret: env:KEY_C}]\n    permissions: []\n    servers: [nobody] #! TRUSTED-PROXY-SERVER-UNKNOWN\n",
     "TRUSTED-PROXY-KEYS": HEAD
-    + "trusted_proxies:\n  sso:\n    permissions: []\n    servers: []\n    keys:\n      - {kid: k, algorithm: ed25519} #! TRUSTED-PROXY-KEYS\n",
+    + "trusted_proxies:\n  sso:\n    permissions: []\n    servers: []\n    keys:\n"
+    + "      - {kid: k, algorithm: ed25519} #! TRUSTED-PROXY-KEYS\n"
+    + "      - {kid: l, algorithm: ed25519, public_key: c2hvcnQ=} #! TRUSTED-PROXY-KEYS\n"
+    + "      - {kid: m, algorithm: ed25519, public_key: none at all} #! TRUSTED-PROXY-KEYS\n"
+    + f"      - {{kid: n, algorithm: ed25519, public_key: {'A' * 43}=}}\n",
 }
 
 # What a marker cannot stand beside: content, code, line.

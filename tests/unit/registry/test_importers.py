@@ -54,8 +54,38 @@ def test_vs_code_with_comments_and_trailing_commas():
 def test_cursor():
     servers = imported("cursor.mcp.json")
     assert servers["linear"].headers["Authorization"] == FoundSecret("Authorization", "LINEAR_TOKEN")
-    assert servers["local"].command == ("node", "server.js", "--api-key", "sk-not-real", "3")
+    assert servers["local"].command == ("node", "server.js", "--api-key", "${api-key}", "3")
+    assert servers["local"].inputs == ("api-key",)
     assert any("looks like a secret" in note for note in servers["local"].notes)
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["--token", "hunter2"], ["--token", "${token}"]),
+        (["--api-key=hunter2", "x"], ["--api-key=${api-key}", "x"]),
+        (["-pass", "hunter2", "--secret", "--verbose"], ["-pass", "${pass}", "--secret", "--verbose"]),
+        (["postgres://u:hunter2@db/x"], ["${argument-1}"]),
+        (["-H", "Authorization: Bearer hunter2"], ["-H", "${argument-2}"]),
+        (["--max-tokens", "5", "--token", "${TOKEN}"], ["--max-tokens", "5", "--token", "${TOKEN}"]),
+    ],
+)
+def test_an_argument_that_looks_like_a_secret_reaches_no_file(words: list[str], kept: list[str]):
+    (server,) = read_import(json.dumps({"x": {"command": "a", "args": words}}).encode())
+    assert list(server.command) == ["a", *kept]
+    assert "hunter2" not in write_yaml(propose(server, 5001, in_store=False).section)
+
+
+def test_a_secret_argument_of_the_official_file_is_asked_for():
+    package = {
+        "registryType": "npm", "identifier": "x", "packageArguments": [
+            {"type": "positional", "valueHint": "key", "value": "hunter2", "isSecret": True, "isRequired": True},
+            {"type": "named", "name": "--at", "value": "{where}", "variables": {"where": {"value": "hunter2", "isSecret": True}}},
+        ],
+    }  # fmt: skip
+    (server,) = read_import(json.dumps({"name": "a/x", "packages": [package]}).encode())
+    assert server.command == ("npx", "-y", "x", "${key}", "--at", "${where}")
+    assert server.inputs == ("key", "where")
 
 
 def test_the_official_registrys_file():

@@ -139,6 +139,18 @@ def test_include_is_a_list_of_texts(tmp_path, value: str):
     assert [code for code, *_ in places(loaded(tmp_path, f"version: 1\ninclude: {value}\n"))] == ["SCHEMA-TYPE"]
 
 
+def test_all_files_together_hold_a_bounded_number_of_values(tmp_path):
+    """Forty files of 16 MiB in all, each within its own limit, would hold eight million values, and fill any memory."""
+    for name in "abc":
+        registry_file(tmp_path, f"servers: {{{name}: {{cwd: w}}}}\n", f"servers/{name}.yaml")
+    root = registry_file(tmp_path, "version: 1\ninclude: [servers/*.yaml]\n")
+    assert load(root, max_values=27).fleet
+    found = load(root, max_values=22)
+    (problem,) = [each for each in found.problems if each.code == "YAML-TOO-LARGE"]
+    assert problem.file.endswith("servers/c.yaml")
+    assert problem.hint == "include less"
+
+
 def test_an_unreadable_include_is_reported_where_it_is_included(tmp_path):
     (tmp_path / "servers").mkdir()
     (tmp_path / "servers/a.yaml").symlink_to("nowhere.yaml")

@@ -46,6 +46,13 @@ def test_json_has_the_fields_of_a_problem():
     assert document["problems"][0]["code"] == "PORT-RANGE"
 
 
+def test_a_file_name_that_is_not_utf_8_leaves_the_output_readable():
+    odd = Problem("X-Y", "servers/\udcff.yaml", 1, 1, "é")
+    for render in (render_text, render_json, render_sarif):
+        assert render([odd]).encode()
+    assert json.loads(render_json([odd]))["problems"][0]["file"] == odd.file
+
+
 def test_sarif_points_at_the_places():
     log = json.loads(render_sarif([PORT, OTHER]))
     run = log["runs"][0]
@@ -139,6 +146,9 @@ def test_sarif_keeps_its_schema():
         ("  secret: 'file:keys/notes'", "  secret: 'file:keys/notes'"),
         ("  secret: true", "  secret: true"),
         ("  keys: [{kid: a, secret: store:notes}]", "  keys: [{kid: a, secret: store:notes}]"),
+        ('  {"secret":"hunter2"}', '  {"secret":**********'),
+        ("  STRIPE_KEY: hunter2", "  STRIPE_KEY: **********"),
+        ("  secret:hunter2", "  secret:hunter2"),
         ("  tokens: {a: 1}", "  tokens: {a: 1}"),
         ("  port: 80", "  port: 80"),
         ("\tport: 80", " port: 80"),

@@ -108,6 +108,16 @@ def test_a_wildcard_covers_tools_and_resources_that_agents_name(tmp_path):
     assert [p.code for p in gate(tmp_path, outside).problems] == ["AGENT-TOOL-UNKNOWN"]
 
 
+def test_a_secret_that_the_proxy_cannot_use_as_text_is_found_by_the_gate(tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes(b"\xff" * 48)
+    key.chmod(0o600)
+    text = f"version: 1\nservers:\n  a: {{{A.replace('env:KEY_A', 'file:key')}}}\n"
+    (problem,) = gate(tmp_path, text).problems
+    assert (problem.code, problem.line) == ("SECRET-UNRESOLVED", 3)
+    assert "base64" in problem.hint
+
+
 @pytest.mark.parametrize("length", [31, 32])
 def test_a_key_for_hs256_needs_thirty_two_bytes(length: int, tmp_path):
     environ = {**ENVIRON, "KEY_A": "k" * length}
@@ -148,6 +158,37 @@ def test_in_development_a_literal_key_is_allowed(tmp_path):
 def test_a_literal_secret_of_a_disabled_server_is_still_a_secret_in_a_file(tmp_path):
     text = "version: 1\nfleet: {mode: cloud}\nservers:\n  a: {enabled: false, headers: [{name: X, value: hunter2}]} #! SECRET-LITERAL\n"
     assert reported(gate(tmp_path, text)) == expected(text)
+
+
+SPELLINGS = [
+    "oauth: {keys: [{kid: k, secret: hunter2hunter2}]}",
+    'oauth: {"keys":[{"kid":"k","secret":"hunter2hunter2"}]}',
+    "oauth:\n      keys:\n        - kid: k\n          secret:\n            hunter2hunter2",
+    "oauth: {keys: [{kid: k, secret: [hunter2hunter2], zz: 1}]}",
+    "oauth: {keys: [{kid: k, sceret: hunter2hunter2}]}",
+    "oauth: {keys: [{zz: 1, kid: k, sceret: hunter2hunter2, zzz: 1}]}",
+    "oauth: {keys: [{kid: k, zz: 1, secret: 'a\n      hunter2hunter2', zzz: 1}]}",
+    "headers: [{name: X, value: hunter2hunter2}]",
+    "headers: [{name: X, valeu: hunter2hunter2}]",
+    "env: {PGURL: {value: 'postgres://u:hunter2hunter2@h/d', secret: true, zz: 1}}",
+    "env: {DB-PW: hunter2hunter2}",
+    "env: [DB_PW=hunter2hunter2]",
+    "env:\n      A: &x hunter2hunter2",
+    "env: {PIN: 0123456789, PIN: hunter2hunter2}",
+    "tables: [{name: t, database: 'postgresql://u:hunter2hunter2@h/d', zz: 1}]",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_secret_is_not_shown_however_it_is_written(spelling: str, tmp_path):
+    from registry.problems import render_json, render_sarif, render_text
+
+    head = "version: 1\nfleet: {mode: cloud}\nservers:\n  a:\n    enabled: false\n"
+    problems = gate(tmp_path, f"{head}    {spelling}\n").problems
+    assert problems
+    for render in (render_text, render_json, render_sarif):
+        assert "hunter2" not in render(problems)
+        assert "0123456789" not in render(problems)
 
 
 def test_no_message_and_no_excerpt_shows_a_secret(tmp_path):

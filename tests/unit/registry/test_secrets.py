@@ -308,6 +308,18 @@ def test_two_writers_do_not_lose_each_others_secrets(tmp_path, environ):
     assert store.get("s7").reveal() == b"7"
 
 
+def test_a_store_that_is_kept_open_sees_what_others_write(tmp_path, environ):
+    reader = SecretReader(tmp_path, environ)
+    writer = EncryptedStore.beside(tmp_path, environ)
+    writer.put("a", Secret(b"old"), now=NOW)
+    assert reader.reveal("store:a") == "old"
+    writer.put("a", Secret(b"new"), now=NOW)
+    assert reader.reveal("store:a") == "new"
+    writer.path.chmod(0o640)
+    with pytest.raises(ExposedSecretError):
+        reader.reveal("store:a")
+
+
 def test_a_full_or_forbidden_place_is_a_typed_error(tmp_path, environ):
     blocked = tmp_path / "file"
     blocked.write_text("")

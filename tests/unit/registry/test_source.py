@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry.problems import Place
-from registry.source import MAX_BYTES, MAX_DEPTH, MAX_NODES, Data, parse, read_plain
+from registry.source import MAX_BYTES, MAX_DEPTH, MAX_VALUES, Data, parse, read_plain
 
 POSITIONED = b"""\
 version: 1
@@ -154,7 +154,7 @@ def test_size_is_bounded():
 
 
 def test_the_number_of_values_is_bounded():
-    assert codes_of("[" + "a," * MAX_NODES + "]") == ["YAML-TOO-LARGE"]
+    assert codes_of("[" + "a," * MAX_VALUES + "]") == ["YAML-TOO-LARGE"]
 
 
 def test_the_billion_laughs_are_not_laughed():
