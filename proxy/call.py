@@ -12,9 +12,9 @@ from proxy.audit.redact import told, told_all
 from proxy.auth.identity import Anonymous, Authenticated, Identity
 from proxy.authorize import Decision
 from proxy.ids import execution_id
-from proxy.sessions import Session
-from proxy.sessions_events import Position
-from proxy.tasks import Task
+from proxy.sessions.events import Position
+from proxy.sessions.store import Session
+from proxy.tasks.store import Task
 from proxy.wire.era import Era
 from proxy.wire.fields import index_of
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind

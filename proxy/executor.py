@@ -18,17 +18,17 @@ from proxy.audit.limits import Counters
 from proxy.audit.record import Intent, Outcome, Row, Status
 from proxy.auth.identity import Anonymous
 from proxy.call import Call
-from proxy.ends import SessionLostError
 from proxy.errors import INTERNAL_ERROR, UNAVAILABLE, Refusal
 from proxy.exchange import Exchange, Header
-from proxy.execution import Execution
+from proxy.execution.ends import SessionLostError
+from proxy.execution.execution import Execution
 from proxy.floods import Floods, Told, too_many
-from proxy.rebuild import Rebuilder, discard
 from proxy.roads import BridgeTokenMissingError, Road
 from proxy.routes import Route
-from proxy.sessions import Ended, Session, Sessions, SessionStoreUnavailableError, owner_of
-from proxy.sessions_live import Live
-from proxy.tasks_wire import ACTS_ON_ONE
+from proxy.sessions.live import Live
+from proxy.sessions.rebuild import Rebuilder, discard
+from proxy.sessions.store import Ended, Session, Sessions, SessionStoreUnavailableError, owner_of
+from proxy.tasks.wire import ACTS_ON_ONE
 from proxy.upstream import UpstreamError, UpstreamPool, UpstreamUnreachable
 from registry.models import AuditSettings
 

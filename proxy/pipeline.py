@@ -18,9 +18,9 @@ from proxy.errors import Refusal
 from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Exchange
 from proxy.executor import Executor
 from proxy.routes import Route
-from proxy.sessions import Sessions
-from proxy.sessions_binding import bind_session, expect_answer
-from proxy.tasks_binding import bind_tasks, names_tasks
+from proxy.sessions.binding import bind_session, expect_answer
+from proxy.sessions.store import Sessions
+from proxy.tasks.binding import bind_tasks, names_tasks
 from proxy.wire.era import Era, classify, without_removed
 from proxy.wire.fields import Fields
 from proxy.wire.headers import check_headers

@@ -7,7 +7,7 @@ from proxy.audit.record import Payload
 from proxy.auth.bearer import ServerAuth
 from proxy.authorize import Policy
 from proxy.call import Call
-from proxy.guard import Guard
+from proxy.guard.guard import Guard
 from proxy.snapshots import snapshot_answer, snapshot_params
 from proxy.upstream.target import UpstreamLimits
 from registry.models import Server

@@ -21,21 +21,21 @@ from proxy.auth.nonces import PostgresNonces
 from proxy.authorize import Policy
 from proxy.availability import CHANNEL as SERVICES_CHANNEL
 from proxy.availability import ServiceBoard
-from proxy.contract_record import CHANNEL as CONTRACTS_CHANNEL
 from proxy.door import Door
 from proxy.edge import HttpExchange
-from proxy.ends import DRAINING
 from proxy.exchange import Header
+from proxy.execution.ends import DRAINING
 from proxy.executor import Executor
-from proxy.guards import Guards
+from proxy.guard.drift_record import CHANNEL as CONTRACTS_CHANNEL
+from proxy.guard.makers import Guards
 from proxy.metrics import Figures
 from proxy.notifications import listen
 from proxy.pipeline import Pipeline
 from proxy.roads import Road, limits_of
 from proxy.routes import Route
-from proxy.sessions import CHANNEL as SESSIONS_CHANNEL
-from proxy.sessions import Sessions
-from proxy.sessions_keeper import SessionKeeper
+from proxy.sessions.keeper import SessionKeeper
+from proxy.sessions.store import CHANNEL as SESSIONS_CHANNEL
+from proxy.sessions.store import Sessions
 from proxy.settings import Settings
 from proxy.shared import Shared
 from registry.database.pool import create_pool

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from proxy.audit.record import Payload
 from proxy.audit.redact import snapshot
 from proxy.call import Call
-from proxy.tasks_wire import ABOUT_ONE, WITH_RESULT
+from proxy.tasks.wire import ABOUT_ONE, WITH_RESULT
 from registry.models import RedactRule, Server
 
 _NOTHING = RedactRule()

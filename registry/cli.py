@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, Entry] = {
     "tools": Entry("registry.tools_cli:command", "List the tools of the fleet and what they return."),
     "token": Entry("proxy.auth.token_cli:command", "Issue a short-lived token, for development."),
     "sign": Entry("proxy.auth.sign_cli:command", "Sign an identity as a trusted proxy would."),
-    "session": Entry("proxy.sessions_cli:command", "List and revoke sessions."),
+    "session": Entry("proxy.sessions.cli:command", "List and revoke sessions."),
     "audit": Entry("proxy.audit.cli:command", "Query, follow, verify and export the audit log."),
     "probe": Entry("supervisor_plugin.probe:command", "Test the connection to one server."),
     "proxy": Entry("proxy.server:command", "Run the proxy."),

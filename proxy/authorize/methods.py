@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from proxy.authorize.decision import Kind
-from proxy.tasks_wire import ABOUT_ONE
+from proxy.tasks.wire import ABOUT_ONE
 from proxy.wire.era import Era
 from proxy.wire.jsonrpc import EnvelopeKind
 

@@ -20,7 +20,7 @@ class Queries(dict[str, str]):
 
 
 def load(package: str, name: str) -> Queries:
-    """Return the statements of a file in a package, such as `load("proxy", "sessions.sql")`."""
+    """Return the statements of a file in a package, such as `load("proxy.audit", "store.sql")`."""
     source = f"{package}/{name}"
     return Queries(source, parse_queries((files(package) / name).read_text(encoding="utf-8"), source))
 

@@ -28,8 +28,8 @@ from proxy.audit.chain import Links, genesis
 from proxy.audit.record import Intent, Row, Status
 from proxy.call import Call
 from proxy.edge.head import check_framing, read_target, render_head
+from proxy.execution.relay import reply_of
 from proxy.ids import execution_id
-from proxy.relay import reply_of
 from proxy.upstream.request import render_request
 from proxy.wire.era import Classification, Era, classify
 from proxy.wire.headers import check_headers, to_client, to_upstream

@@ -25,12 +25,12 @@ from proxy.door import Door
 from proxy.edge import Listener
 from proxy.edge.connection import Connection as ClientConnection
 from proxy.executor import Executor
-from proxy.guard import Guard
+from proxy.guard.guard import Guard
 from proxy.ids import execution_id
 from proxy.pipeline import Pipeline
 from proxy.roads import Road, limits_of
 from proxy.routes import Route
-from proxy.sessions import Sessions
+from proxy.sessions.store import Sessions
 from proxy.upstream.connection import Connection as UpstreamConnection
 from proxy.upstream.errors import UpstreamDisconnected
 from proxy.upstream.request import render_request

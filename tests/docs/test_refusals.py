@@ -10,7 +10,7 @@ CODE = re.compile(
     r'"((?:wire|auth|authz|session|task|route|limit|audit|upstream|proxy|client|stream|cors|contract|hook)\.[a-z_]+)"'
 )
 PAGES = ("refusals.md", "identity.md", "contracts.md", "hooks.md")
-NOT_CODES = {"proxy.audit", "proxy.auth", "proxy.defaults", "proxy.sessions"}
+NOT_CODES = {f"proxy.{folder.name}" for folder in (ROOT / "proxy").iterdir()} | {"proxy.defaults"}
 """Names of packages, which look like codes."""
 
 

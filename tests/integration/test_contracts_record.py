@@ -7,8 +7,8 @@ import pytest
 
 from proxy.audit.record import Outcome
 from proxy.call import Call
-from proxy.contract_record import DriftLedger
-from proxy.contract_state import Contracts
+from proxy.guard.contracts import Contracts
+from proxy.guard.drift_record import DriftLedger
 from registry.database.pool import create_pool
 from tests.unit.contracts.calls import READ, catalogue, lock_of, server
 

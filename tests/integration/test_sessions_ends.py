@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.sessions import Sessions
-from proxy.sessions_cli import command
+from proxy.sessions.cli import command
+from proxy.sessions.store import Sessions
 from registry.database.pool import create_pool
 from tests.fakes.stateful import Stateful
 from tests.fixtures_postgres import Database

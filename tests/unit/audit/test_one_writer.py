@@ -12,7 +12,7 @@ WRITES = re.compile(
 )
 HOLDERS = {"proxy.runtime"}
 ROADS = {"proxy.executor", "proxy.roads", "proxy.runtime"}
-LENT = {"proxy.conversation", "proxy.guards"}
+LENT = {"proxy.execution.conversation", "proxy.guard.makers"}
 CLIENTS = {"httpx", "httpx2", "http.client", "urllib.request", "aiohttp", "requests", "mcp"}
 DIALS = {"open_connection", "create_connection", "open_unix_connection", "sock_connect"}
 OTHER_CLIENTS = {

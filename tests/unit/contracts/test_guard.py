@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from proxy.audit.record import Payload
-from proxy.contract_record import entries
-from proxy.guard import Guard
-from proxy.guarded import PASSED
+from proxy.guard.drift_record import entries
+from proxy.guard.guard import Guard
+from proxy.guard.outcome import PASSED
 from proxy.hooks.api import HookEvent, Replace, Rewrite
 from proxy.hooks.chain import Step
 from proxy.wire.era import Era

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from proxy.call import Call
-from proxy.guard import Guard
+from proxy.guard.guard import Guard
 from proxy.hooks.api import HookEvent, Replace
 from proxy.hooks.chain import Step
 from proxy.wire.era import Era

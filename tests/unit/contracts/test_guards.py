@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from proxy.guards import Guards
+from proxy.guard.makers import Guards
 from registry.models import Fleet
 from registry.secrets import SecretReader
 from tests.unit.contracts.calls import server

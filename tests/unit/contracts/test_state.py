@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from proxy.contract_state import Contracts
-from proxy.guard_lists import judge_greeting, judge_list
+from proxy.guard.contracts import Contracts
+from proxy.guard.lists import judge_greeting, judge_list
 from tests.unit.contracts.calls import READ, call, catalogue, lock_of, server
 
 WRITE: dict[str, Any] = {"name": "write", "description": "Write", "inputSchema": {"type": "object"}}

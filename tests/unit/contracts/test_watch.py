@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from proxy.contract_state import Contracts
-from proxy.contract_watch import ContractWatch
-from proxy.guard_lists import judge_list
+from proxy.guard.contracts import Contracts
+from proxy.guard.lists import judge_list
+from proxy.guard.watch import ContractWatch
 from registry.contracts.catalogue import Catalogue, CatalogueError
 from tests.unit.contracts.calls import READ, call, catalogue, lock_of, server
 

@@ -4,7 +4,7 @@ import json
 
 from proxy.audit.hidden import Hidden
 from proxy.call import Call
-from proxy.guard_hooks import rewritten
+from proxy.guard.hooks import rewritten
 from proxy.snapshots import snapshot_params
 from proxy.wire.jsonrpc import Envelope, parse_envelope
 from registry.models import Server

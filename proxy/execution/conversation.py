@@ -1,0 +1,248 @@
+"""What is said to the server for one request, and what it says back, over lost sessions and restarts of the server."""
+
+from collections.abc import Coroutine, Sequence
+from time import perf_counter_ns
+from typing import Protocol
+
+from proxy.answers import encode
+from proxy.call import Call
+from proxy.exchange import Header
+from proxy.execution.client_stream import ClientStream
+from proxy.execution.ends import (
+    STREAM_ENDED,
+    STREAM_MOVED,
+    BrokenAnswerError,
+    EndedError,
+    SessionLostError,
+    answer_lost,
+)
+from proxy.execution.patience import Patience
+from proxy.execution.relay import (
+    EVENT_STREAM,
+    JSON,
+    Reply,
+    content_type,
+    events,
+    is_answer_to,
+    message_of,
+    reply_of,
+    session_id_in,
+)
+from proxy.routes import Route
+from proxy.sessions.events import LAST_EVENT_HEADER
+from proxy.sessions.live import Live
+from proxy.sessions.rebuild import is_lost
+from proxy.sessions.state import keep_state
+from proxy.sessions.store import SESSION_HEADER, Session, Sessions
+from proxy.tasks.answer import brings_tasks, own_answer
+from proxy.upstream import UpstreamError, UpstreamLimits
+from proxy.upstream.response import UpstreamResponse
+from proxy.wire.era import Era
+from proxy.wire.headers import to_client, to_upstream
+from proxy.wire.sse import SseEvent
+
+_OWN_ERROR_BYTES = 65_536
+_HELD_EVENTS = 64
+
+
+class Upstream(Protocol):
+    """The road to one server."""
+
+    async def send(
+        self, method: bytes, headers: Sequence[Header], body: bytes, *, limits: UpstreamLimits | None = None
+    ) -> UpstreamResponse:
+        """Send one request; return once the answer's headers are there; raise `UpstreamError`."""
+        ...
+
+
+class Office(Protocol):
+    """What a conversation needs of the executor: the road and the sessions."""
+
+    @property
+    def live(self) -> Live: ...
+    @property
+    def sessions(self) -> Sessions: ...
+    def upstream(self, call: Call) -> Upstream: ...
+    def credentials(self, call: Call) -> Sequence[Header]: ...
+    async def open_session(self, call: Call, route: Route, upstream_id: str, message: dict[str, object]) -> Session: ...
+    async def rebuild_session(self, call: Call, session: Session, route: Route) -> Session: ...
+
+
+class Conversation:
+    """Runs once. `note` is what the row should add: that the session was rebuilt."""
+
+    __slots__ = ("_office", "_response", "_route", "_sent_ns", "_stream", "call", "note")
+
+    def __init__(self, office: Office, call: Call, route: Route, stream: ClientStream) -> None:
+        self.call = call
+        self.note = ""
+        self._office = office
+        self._route = route
+        self._stream = stream
+        self._response: UpstreamResponse | None = None
+        self._sent_ns = 0
+
+    def run(self) -> Coroutine[None, None, Reply]:
+        """Return the answer; raise what `ends.end_of` knows. The connection is kept until `close`."""
+        return self._stand() if self.call.http_method == "GET" else self._converse()
+
+    def close(self) -> None:
+        """Let the server's connection go: back to the pool where its answer is whole, else closed."""
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+    def upstream_us(self) -> int | None:
+        """How long the server has had the request so far; None before it was handed over."""
+        return (perf_counter_ns() - self._sent_ns) // 1000 if self._sent_ns else None
+
+    async def _stand(self) -> Reply:
+        """Converse over a GET stream: it waits for a server that is away, and takes up where it was."""
+        patience = Patience()
+        await self._take_over()
+        while True:
+            try:
+                reply = await self._converse()
+                if reply.status != 409 or not await patience.waits_for_old_connection(self.call.resumed):
+                    return reply
+            except UpstreamError as error:
+                self.close()
+                await patience.wait(error, is_open=self._stream.is_open)
+
+    async def _take_over(self) -> None:
+        """The client resumes a stream: whoever still holds its old connection to the server lets go of it."""
+        resumed, session = self.call.resumed, self.call.session
+        if resumed is None or resumed.origin is None or session is None:
+            return
+        execution, by = resumed.origin.execution, self.call.execution_id
+        if not await self._office.live.hand_over(session.id, execution, by):
+            await self._office.sessions.let_go(session, execution, by)
+
+    async def _converse(self) -> Reply:
+        """Send and read; once more where the server had lost the session and has it again."""
+        self._sent_ns = self._sent_ns or perf_counter_ns()
+        reply = await self._attempt()
+        session = self.call.session
+        if session is not None and is_lost(reply.status, reply.message):
+            reply = await self._converse_anew(session)
+        if session is not None and reply.is_result:
+            await keep_state(self.call, self._office.sessions, self._office.live)
+        if reply.message is not None and brings_tasks(self.call, reply.message):
+            await self._own_tasks(reply, reply.message)
+        return reply
+
+    async def _own_tasks(self, reply: Reply, message: dict[str, object]) -> None:
+        """Put our task ids into an answer; a new task is bound to its principal before."""
+        own = await own_answer(self.call, message, self._office.sessions.tasks)
+        if own is message:
+            return
+        reply.message, reply.whole = own, reply.body
+        reply.body = encode(own) if reply.event is None else self._stream.reframed(reply.event, own)
+
+    async def _converse_anew(self, session: Session) -> Reply:
+        if self.call.http_method == "DELETE":
+            self.note = "; the server had lost the session already"
+            return Reply(200)
+        session = self.call.session = await self._office.rebuild_session(self.call, session, self._route)
+        self.note = f"; the server had lost the session, it was rebuilt (generation {session.generation})"
+        reply = await self._attempt()
+        if is_lost(reply.status, reply.message):
+            await self._office.sessions.end(session, "lost")
+            raise SessionLostError("the server does not keep its sessions: initialize again")
+        return reply
+
+    async def _attempt(self) -> Reply:
+        call = self.call
+        body = call.envelope.encoded() if call.envelope is not None else b""
+        limits = self._route.stream_limits if call.is_long_lived else None
+        self.close()
+        response = self._response = await self._office.upstream(call).send(
+            call.http_method.encode(), self._outgoing(), body, limits=limits
+        )
+        if content_type(response) == EVENT_STREAM and response.status < 300:
+            return await self._relay(response)
+        return await self._read(response)
+
+    def _outgoing(self) -> list[Header]:
+        """Return the headers for the server: what may pass, our credentials, its own session and event ids."""
+        call = self.call
+        headers = [*to_upstream(call.headers, call.era or Era.LEGACY), *self._office.credentials(call)]
+        if call.era is not Era.MODERN:
+            headers = [header for header in headers if header[0] != LAST_EVENT_HEADER]
+        if call.session is not None and call.session.upstream_id is not None:
+            headers.append((SESSION_HEADER, call.session.upstream_id.encode()))
+        if call.http_method == "GET" and (last_event := self._last_event()) is not None:
+            headers.append((LAST_EVENT_HEADER, last_event.encode()))
+        return headers
+
+    def _last_event(self) -> str | None:
+        """Return the server's id of the event to resume after; an id of a lost session may name another's event."""
+        position, session = self._stream.position, self.call.session
+        if position is None or session is None:
+            return None
+        if position.generation == session.generation:
+            return position.event_id
+        if position.origin is not None:
+            raise EndedError(answer_lost(position.origin.execution))
+        return None
+
+    async def _read(self, response: UpstreamResponse) -> Reply:
+        call = self.call
+        is_json = content_type(response) == JSON
+        body = await response.read(self._route.server.limits.response_bytes if is_json else _OWN_ERROR_BYTES)
+        if call.http_method == "GET" and response.status < 300:
+            raise BrokenAnswerError("the server answered a GET without an event stream")
+        reply = reply_of(response.status, body, call.rpc_id, is_json=is_json)
+        reply.headers = to_client(response.headers)
+        if call.method == "initialize":
+            reply.headers += await self._begin_session(response, reply)
+        return reply
+
+    async def _begin_session(self, response: UpstreamResponse, reply: Reply) -> list[Header]:
+        """Give the client an id of ours for the session that the server has opened; return the header for it."""
+        if reply.message is None or not reply.is_result:
+            return []
+        upstream_id = session_id_in(response.headers)
+        if upstream_id is None:
+            return []
+        session = await self._office.open_session(self.call, self._route, upstream_id, reply.message)
+        return [(SESSION_HEADER, session.id.encode())]
+
+    async def _relay(self, response: UpstreamResponse) -> Reply:
+        """Pass events on as they come; keep the one that ends the request."""
+        call, stream = self.call, self._stream
+        stream.prepare(response.status, to_client(response.headers))
+        if call.http_method == "GET":
+            await stream.open()
+        held: list[SseEvent] = []
+        limit_bytes = self._route.server.limits.response_bytes
+        async for event in events(response, limit_bytes):
+            message = message_of(event)
+            if message is not None and call.rpc_id is not None and is_answer_to(message, call.rpc_id):
+                return await self._last_of(response, held, event, message)
+            if call.method == "initialize":
+                held.append(event)  # the session's id is a header, and the session begins with the answer
+                if len(held) > _HELD_EVENTS or sum(len(each.raw) for each in held) > limit_bytes:
+                    raise BrokenAnswerError("the server says too much before its answer to initialize")
+            else:
+                await stream.pass_on(event, message)
+        if call.rpc_id is None:
+            raise EndedError(STREAM_ENDED)
+        if stream.is_resumable:
+            raise EndedError(STREAM_MOVED)
+        raise BrokenAnswerError("the server closed the stream before its answer")
+
+    async def _last_of(
+        self, response: UpstreamResponse, held: list[SseEvent], event: SseEvent, message: dict[str, object]
+    ) -> Reply:
+        """Return the answer that a stream brought; of initialize with all that came before it."""
+        reply = Reply(response.status, message=message, event=event)
+        reply.headers = to_client(response.headers)
+        if self.call.method == "initialize":
+            reply.headers += await self._begin_session(response, reply)
+        for each in held:
+            self._stream.count(each)
+            reply.before += self._stream.signed(each)
+        self._stream.count(event)
+        reply.body = self._stream.signed(event)
+        return reply

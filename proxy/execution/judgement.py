@@ -1,0 +1,45 @@
+"""What the row says of an answer, and what the caller gets of it: guard, filter, verdict."""
+
+from msgspec import Struct
+
+from proxy.audit.record import Payload, Status
+from proxy.call import Call
+from proxy.execution.listing import visible_only
+from proxy.execution.verdict import Verdict, judge
+from proxy.guard.outcome import Finding
+from proxy.routes import Route
+from proxy.tasks.wire import last_word
+
+_REFUSED_BY_POLICY = "hook.withheld"
+
+
+class Judgement(Struct, frozen=True):
+    """`message` is None where the caller gets what the server sent; `withheld` says why it gets an error instead.
+
+    `output` shows what the caller gets, with size and digest of what the server sent.
+    """
+
+    message: dict[str, object] | None
+    output: Payload
+    verdict: Verdict
+    withheld: Finding | None = None
+
+
+async def judge_answer(
+    route: Route, call: Call, message: dict[str, object], whole: bytes, http_status: int
+) -> Judgement:
+    """Judge the message that ends a request; `whole` are its bytes as the server sent them."""
+    guarded = await route.guard.after(call, message)
+    shown = guarded.message if guarded.message is not None else message
+    output = route.snapshot_output(call, shown, whole)
+    filtered = visible_only(call, route.policy, shown)
+    final = filtered if filtered is not None else guarded.message
+    finding = guarded.finding
+    verdict = judge(last_word(call.method, shown), http_status)
+    if finding is None:
+        return Judgement(final, output, verdict)
+    told = f"{finding.code}: {finding.reason}"
+    if not finding.is_withheld:
+        return Judgement(final, output, Verdict(verdict.status, verdict.error or told))
+    status = Status.DENIED if finding.code == _REFUSED_BY_POLICY else Status.FAILED
+    return Judgement(final, output, Verdict(status, told), finding)

@@ -1,0 +1,140 @@
+"""From an upstream's HTTP answer to the one JSON-RPC message that ends a request. Pure, but for the reading itself."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import cast
+
+import msgspec
+from msgspec import Struct
+
+from proxy.exchange import Header
+from proxy.execution.ends import BrokenAnswerError
+from proxy.sessions.store import SESSION_HEADER
+from proxy.upstream.response import UpstreamResponse
+from proxy.wire.sse import SseError, SseEvent, SseParser
+
+EVENT_STREAM = b"text/event-stream"
+JSON = b"application/json"
+
+_DECODER = msgspec.json.Decoder()
+_SESSION_ID = re.compile(rb"[\x21-\x7e]{1,1024}")
+
+RpcId = int | str | None
+
+
+class Reply(Struct):
+    """A whole answer that waits for its row. `message` is the decoded JSON-RPC response, None where there is none.
+
+    `body` is what the client will get: the JSON document, or the last event of a stream with its framing, `whole` the
+    same as the server sent it where that differs, and `before` the events of an initialize that were held back for it.
+    """
+
+    status: int
+    headers: list[Header] = []
+    body: bytes = b""
+    whole: bytes = b""
+    before: bytes = b""
+    message: dict[str, object] | None = None
+    event: SseEvent | None = None
+
+    @property
+    def is_result(self) -> bool:
+        """Whether the server did what it was asked."""
+        return self.status < 300 and (self.message is None or "result" in self.message)
+
+
+def content_type(response: UpstreamResponse) -> bytes:
+    """Return the media type in lower case, without parameters."""
+    for name, value in response.headers:
+        if name == b"content-type":
+            return value.split(b";", 1)[0].strip().lower()
+    return b""
+
+
+def session_id_in(headers: Sequence[Header]) -> str | None:
+    """Return the id of the session that the server has opened; None if it keeps none."""
+    found = next((value for name, value in headers if name == SESSION_HEADER), None)
+    if found is not None and _SESSION_ID.fullmatch(found) is None:
+        raise BrokenAnswerError("the server's session id is not visible ASCII")
+    return found.decode("ascii") if found is not None else None
+
+
+def decode_message(body: bytes) -> dict[str, object]:
+    """Return one JSON-RPC message from the server; raise `BrokenAnswerError` for anything else."""
+    try:
+        message: object = _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BrokenAnswerError(f"the server's answer is not JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise BrokenAnswerError("the server's answer is not a JSON object")
+    return cast("dict[str, object]", message)
+
+
+def is_response(message: dict[str, object]) -> bool:
+    """Whether a message is a well-formed JSON-RPC response."""
+    is_error = isinstance(message.get("error"), dict)
+    is_one_of_two = ("result" in message) != is_error and ("error" in message) == is_error
+    return message.get("jsonrpc") == "2.0" and "method" not in message and is_one_of_two
+
+
+def is_answer_to(message: dict[str, object], rpc_id: RpcId) -> bool:
+    """Whether the message ends the request of that id; an error may carry no id where the server could not read it."""
+    if not is_response(message):
+        return False
+    found = message.get("id")
+    if found is None:
+        return "error" in message
+    return found == rpc_id and type(found) is type(rpc_id)
+
+
+def is_question(message: dict[str, object]) -> bool:
+    """Whether the server asks the client for something."""
+    return "method" in message and "id" in message
+
+
+def reply_of(status: int, body: bytes, rpc_id: RpcId, *, is_json: bool) -> Reply:
+    """Judge a whole answer that is no stream: a JSON-RPC answer where one is due, a bare status where none is.
+
+    A body that says nothing in JSON-RPC is dropped where only the status counts: of an error, of an acknowledgement.
+    """
+    if status >= 400:
+        message = _error_in(body) if is_json else None
+        return Reply(status, body=body if message else b"", message=message)
+    if status >= 300:
+        raise BrokenAnswerError(f"the server answered HTTP {status}, and redirects are not followed")
+    if rpc_id is None:
+        return Reply(status)
+    if not is_json:
+        raise BrokenAnswerError(f"the server answered HTTP {status} without JSON or an event stream")
+    message = decode_message(body)
+    if not is_answer_to(message, rpc_id):
+        raise BrokenAnswerError("the server's answer is not the JSON-RPC response to this request")
+    return Reply(status, body=body, message=message)
+
+
+def _error_in(body: bytes) -> dict[str, object] | None:
+    try:
+        message = decode_message(body)
+    except BrokenAnswerError:
+        return None
+    return message if is_response(message) and "error" in message else None
+
+
+async def events(response: UpstreamResponse, max_event_bytes: int) -> AsyncIterator[SseEvent]:
+    """Yield the events of a stream as they come; their bytes are untouched."""
+    parser = SseParser(max_event_bytes)
+    try:
+        async for chunk in response:
+            for event in parser.feed(chunk):
+                yield event
+        for event in parser.finish():
+            yield event
+    except SseError as error:
+        raise BrokenAnswerError(f"the server's event stream is broken: {error}") from error
+
+
+def message_of(event: SseEvent) -> dict[str, object] | None:
+    """Return the JSON-RPC message in an event; None for comments, priming events and other kinds of event."""
+    if not event.data or event.event not in {"", "message"}:
+        return None
+    return decode_message(event.data.encode())

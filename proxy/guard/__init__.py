@@ -1,0 +1,1 @@
+"""What stands between a server's promises and its callers: pinned contracts, artifacts, the operator's hooks."""

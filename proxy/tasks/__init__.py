@@ -1,0 +1,1 @@
+"""Tasks of both eras under ids of ours, bound to their principal."""

@@ -1,0 +1,79 @@
+"""The end of a request from outside: by time, by a strike, and never taken for somebody else's cancellation."""
+
+import asyncio
+
+import pytest
+
+from proxy.execution.deadline import Deadline
+
+NEVER_S = 3600.0
+
+
+async def until_struck(deadline: Deadline, limit_s: float | None) -> str:
+    """Wait inside the deadline as an execution does; return how it ended."""
+    deadline.begin(limit_s)
+    try:
+        await asyncio.sleep(NEVER_S)
+    except asyncio.CancelledError:
+        if not deadline.is_mine():
+            raise
+        return "struck"
+    finally:
+        deadline.end()
+    return "slept"
+
+
+async def test_time_that_is_over_ends_the_task_once():
+    deadline = Deadline()
+    async with asyncio.timeout(10):
+        assert await until_struck(deadline, 0.01) == "struck"
+    task = asyncio.current_task()
+    assert task is not None
+    assert deadline.has_struck
+    assert task.cancelling() == 0
+    await asyncio.sleep(0)
+
+
+async def test_a_strike_from_outside_ends_the_task():
+    deadline = Deadline()
+    task = asyncio.create_task(until_struck(deadline, None))
+    await asyncio.sleep(0)
+    assert deadline.is_running
+    deadline.strike()
+    assert await task == "struck"
+    assert not deadline.is_running
+
+
+async def test_a_cancellation_by_others_is_not_the_deadlines():
+    deadline = Deadline()
+    task = asyncio.create_task(until_struck(deadline, NEVER_S))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not deadline.has_struck
+
+
+async def test_of_both_at_once_the_others_cancellation_counts():
+    """A drain cancels the task in the moment in which its time is over: it must not go on as if it had only timed out."""
+    deadline = Deadline()
+    task = asyncio.create_task(until_struck(deadline, NEVER_S))
+    await asyncio.sleep(0)
+    deadline.strike()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_after_its_end_nothing_strikes():
+    deadline = Deadline()
+    deadline.begin(0.0)
+    deadline.end()
+    deadline.strike()
+    await asyncio.sleep(0.01)
+    assert not deadline.has_struck
+    assert not deadline.is_running
+
+
+async def test_a_limit_that_is_over_already_strikes_at_the_first_pause():
+    assert await until_struck(Deadline(), -5.0) == "struck"

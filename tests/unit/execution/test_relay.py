@@ -1,0 +1,130 @@
+"""What a server's HTTP answer means: the JSON-RPC answer that is due, a bare status, or nothing that may pass."""
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.execution.ends import BrokenAnswerError
+from proxy.execution.relay import is_answer_to, is_question, message_of, reply_of, session_id_in
+from proxy.sessions.rebuild import is_lost
+from proxy.wire.sse import SseEvent
+
+OK: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "result": {}}
+ERROR: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "error": {"code": -1, "message": "no"}}
+
+
+def body(message: Any) -> bytes:
+    return json.dumps(message).encode()
+
+
+@pytest.mark.parametrize(
+    ("message", "rpc_id", "expected"),
+    [
+        (OK, 1, True),
+        (ERROR, 1, True),
+        (OK, "1", False),
+        (OK, 2, False),
+        (OK | {"id": True}, 1, False),
+        (OK | {"id": None}, 1, False),
+        (ERROR | {"id": None}, 1, True),
+        (OK | {"error": {}}, 1, False),
+        (ERROR | {"error": "text"}, 1, False),
+        (OK | {"jsonrpc": "1.0"}, 1, False),
+        (OK | {"method": "x"}, 1, False),
+        ({"jsonrpc": "2.0", "id": 1}, 1, False),
+    ],
+)
+def test_an_answer_is_one_to_this_request_and_well_formed(
+    message: dict[str, Any], rpc_id: int | str, expected: bool
+) -> None:
+    assert is_answer_to(message, rpc_id) is expected
+
+
+def test_an_answer_that_is_due_passes_untouched() -> None:
+    reply = reply_of(200, body(OK), 1, is_json=True)
+    assert (reply.status, reply.body, reply.message, reply.is_result) == (200, body(OK), OK, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"Accepted", body({"anything": 1})])
+def test_what_comes_with_an_acknowledgement_is_dropped(content: bytes) -> None:
+    reply = reply_of(202, content, None, is_json=False)
+    assert (reply.status, reply.body, reply.is_result) == (202, b"", True)
+
+
+@pytest.mark.parametrize("content", [body({"detail": "Not Found"}), b"<html>", b"{", body(OK), body([1])])
+def test_an_http_error_without_json_rpc_is_a_bare_status(content: bytes) -> None:
+    reply = reply_of(404, content, 1, is_json=True)
+    assert (reply.status, reply.body, reply.message, reply.is_result) == (404, b"", None, False)
+
+
+def test_an_http_error_with_json_rpc_passes() -> None:
+    reply = reply_of(400, body(ERROR), 1, is_json=True)
+    assert (reply.status, reply.message, reply.is_result) == (400, ERROR, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "is_json"),
+    [
+        (200, body(OK), False),
+        (200, b"", True),
+        (200, b"{", True),
+        (200, body([OK]), True),
+        (200, body(OK | {"id": 2}), True),
+        (200, b'{"jsonrpc":"2.0","id":1,"result":NaN}', True),
+        (202, b"", False),
+        (307, b"", False),
+    ],
+)
+def test_anything_else_is_broken(status: int, content: bytes, is_json: bool) -> None:
+    with pytest.raises(BrokenAnswerError):
+        reply_of(status, content, 1, is_json=is_json)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "expected"),
+    [
+        (404, None, True),
+        (404, {"code": -32600, "message": "Session not found"}, True),
+        (404, {"code": -32601, "message": "Method not found"}, False),
+        (400, {"code": -32000, "message": "Bad Request: No valid session ID provided"}, True),
+        (400, {"code": -32000, "message": "Bad Request: Server not initialized"}, True),
+        (400, {"code": -32000, "message": "Unsupported protocol version"}, False),
+        (400, {"code": -32602, "message": "session"}, False),
+        (400, None, False),
+        (200, {"code": -32000, "message": "session"}, False),
+    ],
+)
+def test_which_answers_say_that_a_session_is_lost(status: int, error: dict[str, Any] | None, expected: bool) -> None:
+    assert is_lost(status, {"error": error} if error else None) is expected
+
+
+@pytest.mark.parametrize("value", [b"", b"with space", b"\x7f", "é".encode(), b"x" * 1025])
+def test_a_session_id_is_visible_ascii(value: bytes) -> None:
+    with pytest.raises(BrokenAnswerError):
+        session_id_in([(b"mcp-session-id", value)])
+
+
+def test_a_server_without_sessions_has_no_id() -> None:
+    assert session_id_in([(b"content-type", b"x")]) is None
+    assert session_id_in([(b"mcp-session-id", b"abc")]) == "abc"
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (SseEvent(b"", data=json.dumps(OK)), OK),
+        (SseEvent(b"", event="message", data=json.dumps(OK)), OK),
+        (SseEvent(b"", event="ping", data="x"), None),
+        (SseEvent(b"", id="1"), None),
+        (SseEvent(b""), None),
+    ],
+)
+def test_which_events_carry_a_message(event: SseEvent, expected: dict[str, Any] | None) -> None:
+    assert message_of(event) == expected
+
+
+def test_a_question_has_a_method_and_an_id() -> None:
+    assert is_question({"method": "ping", "id": 1})
+    assert not is_question({"method": "notifications/x"})
+    assert not is_question(OK)
