@@ -11,6 +11,7 @@ import httptools
 
 from proxy.edge.exchange import HttpExchange, refuse_plainly
 from proxy.edge.head import MAX_HEAD_BYTES, BadRequestError, check_framing, read_target
+from proxy.edge.repeated import Seen, seen_in
 from proxy.edge.upgrade import parser_of_body
 from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Header
 from proxy.wire.fields import Fields
@@ -19,10 +20,6 @@ _CHUNK_BYTES = 256 * 1024
 """What the event loop reads at once, at the most."""
 MAX_AHEAD = 64
 """So many requests may be sent ahead of their answers: an exchange costs far more memory than its bytes."""
-_REPEATED_BYTES = 16 * 1024
-"""The longest request whose head is kept for the next one like it."""
-_END_OF_HEAD = b"\r\n\r\n"
-_NOT_REPEATED = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +36,6 @@ class Times:
     write_s: float = 120.0
     linger_s: float = 2.0
     body_bytes_per_s: float = 500.0
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A head that the parser has judged, and what it is; with its body the request had `size` bytes."""
-
-    head: bytes
-    size: int
-    method: str
-    target: tuple[str, bytes]
-    headers: Fields
 
 
 class Owner(Protocol):
@@ -120,7 +106,7 @@ class Connection(asyncio.Protocol):
             elif self._arriving is not None:
                 self._body_until += len(data) / self._owner.times.body_bytes_per_s
                 self.deadline = self._patience()
-            elif is_between and len(data) <= _REPEATED_BYTES and self._waiting and self._headers is None:
+            elif is_between and self._waiting and self._headers is None:
                 self._seen = seen_in(data, self._waiting[-1])
 
     def _feed(self, data: bytes) -> None:
@@ -353,14 +339,3 @@ class Connection(asyncio.Protocol):
         self._current = exchange = self._owner.exchange_type(self, method, target, Fields.of(()), is_legacy=True)
         self.deadline = math.inf
         await self._owner.refuse(exchange, fault.status, str(fault))
-
-
-def seen_in(data: bytes, exchange: HttpExchange) -> Seen | None:
-    """Return the head in `data` if that is exactly one request, framed by its length and by nothing else. Pure."""
-    lengths = exchange.headers.by_name.get(b"content-length", ())
-    if exchange.method != "POST" or not exchange.keep_alive or len(lengths) != 1 or not lengths[0].isdigit():
-        return None
-    end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-    if end + int(lengths[0]) != len(data) or not _NOT_REPEATED.isdisjoint(exchange.headers.by_name):
-        return None
-    return Seen(data[:end], len(data), exchange.method, (exchange.path, exchange.query), exchange.headers)

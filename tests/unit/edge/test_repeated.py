@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.edge import HttpExchange, Listener
-from proxy.edge.connection import Connection, seen_in
+from proxy.edge.connection import Connection
+from proxy.edge.repeated import seen_in
 from proxy.exchange import BodyTooLargeError, ClientGoneError
 from proxy.wire.fields import Fields
 from tests.bench.wires import Wire

@@ -1,0 +1,35 @@
+"""Heads that come again byte for byte, as those of clients do that keep their connections. Pure."""
+
+from dataclasses import dataclass
+
+from proxy.edge.exchange import HttpExchange
+from proxy.wire.fields import Fields
+
+MOST_BYTES = 16 * 1024
+"""The longest request whose head is kept for the next one like it."""
+_END_OF_HEAD = b"\r\n\r\n"
+_NOT_REPEATED = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A head that the parser has judged, and what it is; with its body the request had `size` bytes."""
+
+    head: bytes
+    size: int
+    method: str
+    target: tuple[str, bytes]
+    headers: Fields
+
+
+def seen_in(data: bytes, exchange: HttpExchange) -> Seen | None:
+    """Return the head in `data` if that is exactly one request, framed by its length and by nothing else."""
+    lengths = exchange.headers.by_name.get(b"content-length", ())
+    if exchange.method != "POST" or not exchange.keep_alive or len(lengths) != 1 or not lengths[0].isdigit():
+        return None
+    end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+    if len(data) > MOST_BYTES or end + int(lengths[0]) != len(data):
+        return None
+    if not _NOT_REPEATED.isdisjoint(exchange.headers.by_name):
+        return None
+    return Seen(data[:end], len(data), exchange.method, (exchange.path, exchange.query), exchange.headers)
