@@ -104,6 +104,7 @@ class Pipeline:
             or _authorize(call, route)
             or (await bind_session(call, route.server, route.policy, self._sessions) if _is_legacy(call) else None)
             or (await bind_tasks(call, route.policy, self._sessions.tasks) if names_tasks(call) else None)
+            or route.states.receive(call)
             or self._find_room(call, route)
             or (await expect_answer(call, self._sessions) if _is_legacy(call) else None)
             or await route.guard.before(call)

@@ -9,6 +9,7 @@ from proxy.authorize import Policy
 from proxy.call import Call
 from proxy.guard.guard import Guard
 from proxy.snapshots import snapshot_answer, snapshot_params
+from proxy.states import States
 from proxy.upstream.target import UpstreamLimits
 from registry.models import Server
 
@@ -31,6 +32,7 @@ class Route:
     payload_bytes: int
     stream_limits: UpstreamLimits
     guard: Guard
+    states: States
     hidden: Hidden = NOTHING
     load: Load = field(default_factory=Load)
 

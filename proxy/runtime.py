@@ -38,6 +38,7 @@ from proxy.sessions.store import CHANNEL as SESSIONS_CHANNEL
 from proxy.sessions.store import Sessions
 from proxy.settings import Settings
 from proxy.shared import Shared
+from proxy.states import States, load_key
 from registry.database.pool import create_pool
 from registry.database.tables import require_tables
 from registry.models import Fleet, Server
@@ -84,6 +85,7 @@ class Runtime:
         )
         self._stack.push_async_callback(self.audit.aclose)
         self.sessions = Sessions(self.pool, monotonic, time)
+        self._states = States(await load_key(self.pool))
         self.board = ServiceBoard(self.pool, settings.host)
         self._nonces = PostgresNonces(self.pool)
         await self.board.refresh()
@@ -178,6 +180,7 @@ class Runtime:
             payload_bytes=fleet.audit.payload_bytes,
             stream_limits=stream_limits,
             guard=self._guards.make(server),
+            states=self._states,
             hidden=hidden,
         )
 

@@ -31,9 +31,11 @@ async def judge_answer(
     """Judge the message that ends a request; `whole` are its bytes as the server sent them."""
     guarded = await route.guard.after(call, message)
     shown = guarded.message if guarded.message is not None else message
+    marked = route.states.marked(call, shown)
+    shown = marked if marked is not None else shown
     output = route.snapshot_output(call, shown, whole)
     filtered = visible_only(call, route.policy, shown)
-    final = filtered if filtered is not None else guarded.message
+    final = next((each for each in (filtered, marked, guarded.message) if each is not None), None)
     finding = guarded.finding
     verdict = judge(last_word(call.method, shown), http_status)
     if finding is None:

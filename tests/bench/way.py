@@ -31,6 +31,7 @@ from proxy.pipeline import Pipeline
 from proxy.roads import Road, limits_of
 from proxy.routes import Route
 from proxy.sessions.store import Sessions
+from proxy.states import States
 from proxy.upstream.connection import Connection as UpstreamConnection
 from proxy.upstream.errors import UpstreamDisconnected
 from proxy.upstream.request import render_request
@@ -84,6 +85,7 @@ class Setting:
             payload_bytes=self.fleet.audit.payload_bytes,
             stream_limits=replace(limits_of(self.server), total_s=None, idle_s=math.inf),
             guard=self.guard,
+            states=States(bytes(32)),
         )
 
 

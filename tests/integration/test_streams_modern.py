@@ -134,8 +134,8 @@ def test_what_is_not_the_callers_cannot_be_subscribed(scene, wanted) -> None:
     assert scene.row(refused)["status"] == "denied"
 
 
-def test_a_question_by_result_passes_and_its_state_comes_back_untouched(scene) -> None:
-    """Multi-round-trip: the server seals its state, so any change on the way would be refused."""
+def test_a_question_by_result_passes_and_its_state_is_its_callers_alone(scene) -> None:
+    """Multi-round-trip: the server seals its state, so any change on the way would be refused; SEC-16 for the rest."""
     name = "test_input_required_result_request_state"
     first = document(ask(scene, "tools/call", {"name": name}))["result"]
     assert first["resultType"] == "input_required"
@@ -144,7 +144,14 @@ def test_a_question_by_result_passes_and_its_state_comes_back_untouched(scene) -
     second = ask(scene, "tools/call", params, rpc_id=2)
     assert "state-ok" in document(second)["result"]["content"][0]["text"]
     tampered = params | {"requestState": first["requestState"][:-3] + "xyz"}
-    assert "error" in document(ask(scene, "tools/call", tampered, rpc_id=3))
+    refused = ask(scene, "tools/call", tampered, rpc_id=3)
+    assert (refused.status, scene.row(refused)["decision"]) == (400, "session.state")
+    stolen = ask(scene, "tools/call", params, rpc_id=4, sub="eve")
+    assert (stolen.status, scene.row(stolen)["decision"]) == (400, "session.state")
+    assert scene.row(stolen)["upstream_us"] is None
+    bare = ask(scene, "tools/call", params | {"requestState": first["requestState"][32:]}, rpc_id=5)
+    assert (bare.status, scene.row(bare)["decision"]) == (400, "session.state")
+    assert "state-ok" in document(ask(scene, "tools/call", params, rpc_id=6))["result"]["content"][0]["text"]
 
 
 def test_a_session_header_and_an_event_id_mean_nothing_in_this_era(scene) -> None:
