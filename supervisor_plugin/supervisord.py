@@ -17,6 +17,7 @@ StockInterface: Any = _interface.SupervisorNamespaceRPCInterface
 authenticated: Any = _http.supervisor_auth_handler
 
 STOPPED: int = _states.ProcessStates.STOPPED
+STARTING: int = _states.ProcessStates.STARTING
 RUNNING: int = _states.ProcessStates.RUNNING
 FATAL: int = _states.ProcessStates.FATAL
 LISTENER_READY: int = _states.EventListenerStates.READY

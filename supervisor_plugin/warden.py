@@ -23,6 +23,7 @@ from supervisor_plugin.supervisord import (
     LISTENER_UNKNOWN,
     MOOD_RUNNING,
     RUNNING,
+    STARTING,
     STOPPED,
     Process,
     Supervisord,
@@ -212,11 +213,11 @@ class Warden:
         return time.monotonic() - self.report.at
 
     def listener_is_well(self) -> bool:
-        """Whether a request to it would be answered."""
+        """Whether a request to it would be answered; in its first second: as soon as supervisord hands it over."""
         process, age = self.listener(), self.report_age_s()
         return (
             process is not None
-            and process.state == RUNNING
+            and process.state in (STARTING, RUNNING)
             and process.listener_state in (LISTENER_READY, LISTENER_BUSY)
             and age is not None
             and age < STALE_AFTER_S
