@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Literal
 
-from tests.bench.message import EraName
+from tests.bench.message import ERAS, EraName
 from tests.bench.rounds import Cell, Sample
 
 Figures = dict[str, dict[str, dict[str, dict[str, float]]]]
@@ -67,11 +67,11 @@ AIMS: Sequence[Aim] = (
 
 def medians(samples: Mapping[Cell, Sequence[Sample]]) -> Figures:
     """Return the median of every figure of every cell."""
-    figures: Figures = {}
+    figures: Figures = {era: {} for era in ERAS if any(cell.era == era for cell in samples)}
     for cell, taken in samples.items():
         columns = [asdict(sample) for sample in taken]
         found = {key: round(median(column[key] for column in columns), 3) for key in columns[0]}
-        figures.setdefault(cell.era, {}).setdefault(cell.name, {})[str(cell.callers)] = found
+        figures[cell.era].setdefault(cell.name, {})[str(cell.callers)] = found
     return figures
 
 

