@@ -22,7 +22,7 @@ from typing import Any
 from tests.bench import usage
 from tests.bench.factors import FACTORS, Factor, GrowthStage
 from tests.bench.growth_report import MOST_GROWTH, growth_of
-from tests.bench.machine import machine_of
+from tests.bench.machine import command_of, machine_of
 from tests.bench.message import MODERN
 from tests.bench.placement import Placement, on
 from tests.bench.publishing import GROWTH, publish
@@ -145,7 +145,7 @@ def main() -> int:
     chosen = [factor for factor in FACTORS if not options.factor or factor.name in options.factor]
     result = {
         "date": datetime.now(UTC).date().isoformat(),
-        "command": "scripts/bench-growth",
+        "command": command_of("scripts/bench-growth"),
         "rounds": options.rounds,
         "seconds": options.seconds,
         "machine": machine_of(),

@@ -1,12 +1,18 @@
-"""On what a measurement ran."""
+"""On what a measurement ran, and by which command."""
 
 import os
 import platform
 import shutil
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+
+def command_of(script: str) -> str:
+    """Return the command of this run, to be given again."""
+    return " ".join([script, *(word for word in sys.argv[1:] if word != "--publish")])
 
 
 def machine_of() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 from tests.bench import report, usage
 from tests.bench.counting import count_rows, exact_calls, recorded_of
 from tests.bench.figures import medians, verdicts
-from tests.bench.machine import machine_of
+from tests.bench.machine import command_of, machine_of
 from tests.bench.message import ERAS, EraName
 from tests.bench.placement import Placement
 from tests.bench.plot import draw
@@ -89,7 +89,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         memory = {name: round(_memory_mb(stage, name)) for name in stage.targets}
         return {
             "date": datetime.now(UTC).date().isoformat(),
-            "command": "scripts/bench" + (" --quick" if options.quick else ""),
+            "command": command_of("scripts/bench"),
             "rounds": options.rounds,
             "seconds": options.seconds,
             "placement": _describe(placement),
