@@ -33,7 +33,9 @@ async def load_key(pool: Pool) -> bytes:
     """Return the key that all replicas on this database share; the first of them makes it."""
     sql = queries.load("proxy", "states.sql")
     async with pool.acquire() as connection:
-        found: bytes = await connection.fetchval(sql["keep_key"], _KEY_NAME, secrets.token_bytes(KEY_BYTES))
+        # In two statements: what another one has made meanwhile, the first of them waits for and does not see.
+        await connection.execute(sql["make_key"], _KEY_NAME, secrets.token_bytes(KEY_BYTES))
+        found: bytes = await connection.fetchval(sql["find_key"], _KEY_NAME)
     return bytes(found)
 
 

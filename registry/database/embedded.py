@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from subprocess import Popen
+from subprocess import Popen, TimeoutExpired
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 from urllib.parse import quote
@@ -203,7 +203,7 @@ class EmbeddedPostgres:
             if child.poll() is not None:
                 raise EmbeddedPostgresError(last_complaint(self.log_file, since=since), log_file=self.log_file)
             if time.monotonic() > deadline:
-                child.send_signal(signal.SIGQUIT)
+                _end(child)
                 reason = f"not ready within {self._start_timeout_s:g} s: {last_complaint(self.log_file, since=since)}"
                 raise EmbeddedPostgresError(reason, log_file=self.log_file)
             time.sleep(POLL_S)
@@ -220,3 +220,13 @@ class EmbeddedPostgres:
                 return False
             time.sleep(POLL_S)
         return True
+
+
+def _end(child: "Popen[bytes]") -> None:
+    """End a server that takes too long to start, and return once it is gone: it must not come up after all."""
+    child.send_signal(signal.SIGQUIT)
+    try:
+        child.wait(IMMEDIATE_LIMIT_S)
+    except TimeoutExpired:
+        child.kill()
+        child.wait()

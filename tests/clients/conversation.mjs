@@ -42,3 +42,5 @@ for await (const line of createInterface({ input: process.stdin })) {
 }
 await transport.terminateSession();
 await client.close();
+// A stream that is being opened again would keep this process for as many attempts as are left.
+process.exit(0);
