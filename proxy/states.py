@@ -11,6 +11,8 @@ import json
 import secrets
 from typing import Any, Final, cast
 
+import asyncpg
+
 from proxy import errors
 from proxy.call import Call
 from proxy.errors import Refusal
@@ -18,6 +20,7 @@ from proxy.tasks.binding import holder_of
 from proxy.wire.era import Era
 from registry.database import queries
 from registry.database.driver import Pool
+from registry.database.errors import MigrationError
 
 FOREIGN = Refusal(
     "session.state", 400, errors.INVALID_PARAMS, "the requestState was not given to this caller by this server"
@@ -30,11 +33,17 @@ _MEMBER: Final = "requestState"
 
 
 async def load_key(pool: Pool) -> bytes:
-    """Return the key that all replicas on this database share; the first of them makes it."""
+    """Return the key that all replicas on this database share; the first of them makes it.
+
+    Raises MigrationError where the database is older than this version.
+    """
     sql = queries.load("proxy", "states.sql")
     async with pool.acquire() as connection:
         # In two statements: what another one has made meanwhile, the first of them waits for and does not see.
-        await connection.execute(sql["make_key"], _KEY_NAME, secrets.token_bytes(KEY_BYTES))
+        try:
+            await connection.execute(sql["make_key"], _KEY_NAME, secrets.token_bytes(KEY_BYTES))
+        except asyncpg.UndefinedTableError as error:
+            raise MigrationError("the database is older than this version of Postern: run `postern migrate`") from error
         found: bytes = await connection.fetchval(sql["find_key"], _KEY_NAME)
     return bytes(found)
 
@@ -54,7 +63,7 @@ class States:
         state = self._proven(call, brought) if isinstance(brought, str) else None
         if state is None:
             return FOREIGN
-        call.take(envelope.with_params({**envelope.params, _MEMBER: state}))
+        call.envelope = envelope.with_params({**envelope.params, _MEMBER: state})
         return None
 
     def marked(self, call: Call, message: dict[str, object]) -> dict[str, object] | None:

@@ -78,3 +78,11 @@ def test_the_handshake_era_and_requests_without_a_state_are_left_alone() -> None
     assert STATES.marked(asked(), plain) is None
     assert STATES.marked(asked(era=Era.LEGACY), {"result": {"requestState": "s"}}) is None
     assert STATES.marked(asked(), {"result": {"requestState": 7}}) is None
+
+
+def test_what_the_request_is_for_stays_as_it_was_found_out() -> None:
+    """A request for a task is for the tool that it runs, which its parameters do not name."""
+    call = asked(marked("s"))
+    call.target = "the tool of the task"
+    assert STATES.receive(call) is None
+    assert call.target == "the tool of the task"
