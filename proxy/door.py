@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
+from msgspec import Struct
+
 from proxy import errors
 from proxy.errors import Refusal
 from proxy.exchange import Header
@@ -12,6 +14,13 @@ from registry.models import Listen
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Entry(Struct, frozen=True):
+    """A head at the door: why it is refused, and what lets a browser read whatever is answered."""
+
+    refusal: Refusal | None
+    cors: Sequence[Header]
 
 
 class Door:
@@ -27,11 +36,15 @@ class Door:
         own = {f"{public.scheme}://{host}" for host in hosts} if public.hostname else set[str]()
         self._origins = frozenset(o.lower().encode("latin-1") for o in {*own, *listen.allowed_origins})
 
+    def enter(self, headers: Sequence[Header]) -> Entry:
+        """Return both of what follows."""
+        return fact_of(headers, self, self._judge)
+
+    def _judge(self, headers: Sequence[Header]) -> Entry:
+        return Entry(self.check(headers), self.cors(headers))
+
     def check(self, headers: Sequence[Header]) -> Refusal | None:
         """Return the refusal for a wrong or repeated Host or Origin. An absent Origin is no browser's and fine."""
-        return fact_of(headers, (Door.check, self), self._judge)
-
-    def _judge(self, headers: Sequence[Header]) -> Refusal | None:
         found = index_of(headers)
         hosts = found.get(b"host", ())
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:

@@ -17,6 +17,7 @@ from proxy.door import Door
 from proxy.errors import Refusal
 from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Exchange
 from proxy.executor import Executor
+from proxy.familiar import recognise, remember
 from proxy.routes import Route
 from proxy.sessions.binding import bind_session, expect_answer
 from proxy.sessions.store import Sessions
@@ -92,25 +93,41 @@ class Pipeline:
         if route is None:
             return _UNKNOWN_SERVER
         call.server, call.audience, call.hidden = route.server, route.audience, route.hidden
-        if refusal := self._door.check(call.headers) or _refuse_query_token(exchange.query):
+        entry = self._door.enter(call.headers)
+        if refusal := entry.refusal or _refuse_query_token(exchange.query):
             return refusal
-        if cors := self._door.cors(call.headers):
-            exchange.add_headers(cors)
+        if entry.cors:
+            exchange.add_headers(entry.cors)
         if exchange.method == "OPTIONS":
             return route
         if refusal := (
-            await _read(exchange, call, route, self._availability.versions_of(route.server.name))
-            or await _authenticate(exchange, call, route)
-            or _authorize(call, route)
-            or (await bind_session(call, route.server, route.policy, self._sessions) if _is_legacy(call) else None)
-            or (await bind_tasks(call, route.policy, self._sessions.tasks) if names_tasks(call) else None)
-            or route.states.receive(call)
+            await _read(exchange, call, route)
+            or await self._know(exchange, call, route)
             or self._find_room(call, route)
-            or (await expect_answer(call, self._sessions) if _is_legacy(call) else None)
+            or (await expect_answer(call, self._sessions) if call.era is Era.LEGACY else None)
             or await route.guard.before(call)
         ):
             return refusal
         return route
+
+    async def _know(self, exchange: Exchange, call: Call, route: Route) -> Refusal | None:
+        """Find out what is asked, by whom, and whether it may; of calls like an earlier one that is known already."""
+        envelope, policy = call.envelope, route.policy
+        if envelope is not None and recognise(call, envelope, policy):
+            return await bind_session(call, route.server, policy, self._sessions) if call.era is Era.LEGACY else None
+        if refusal := (
+            _understand(call, self._availability.versions_of(route.server.name))
+            or await _authenticate(exchange, call, route)
+            or _authorize(call, route)
+        ):
+            return refusal
+        if call.envelope is not None:
+            remember(call, call.envelope, policy, route.auth)
+        return (
+            (await bind_session(call, route.server, policy, self._sessions) if call.era is Era.LEGACY else None)
+            or (await bind_tasks(call, policy, self._sessions.tasks) if names_tasks(call) else None)
+            or route.states.receive(call)
+        )
 
     def _find_room(self, call: Call, route: Route) -> Refusal | None:
         if why := self._availability.why_not(route.server.name):
@@ -126,11 +143,6 @@ def _malformed(reason: str, status: int) -> Refusal:
     return Refusal("wire.http", status, errors.INVALID_REQUEST, reason)
 
 
-def _is_legacy(call: Call) -> bool:
-    """Sessions, and answers from clients, are of the legacy era only."""
-    return call.era is Era.LEGACY
-
-
 def _server_name(path: str) -> str:
     return path.split("/", 2)[1][:63]
 
@@ -141,8 +153,8 @@ def _refuse_query_token(query: bytes) -> Refusal | None:
     return Refusal("auth.token_in_query", 401, errors.UNAUTHENTICATED, "a token never belongs in the query string")
 
 
-async def _read(exchange: Exchange, call: Call, route: Route, spoken: Sequence[str]) -> Refusal | None:
-    """Read and understand the request: its one JSON object, its era, its headers against its body."""
+async def _read(exchange: Exchange, call: Call, route: Route) -> Refusal | None:
+    """Read the request: its one JSON object."""
     limits = route.server.limits
     if exchange.method not in _METHODS:
         allow = ((b"allow", b"POST, GET, DELETE"),)
@@ -161,7 +173,7 @@ async def _read(exchange: Exchange, call: Call, route: Route, spoken: Sequence[s
         call.take(envelope)
         call.trace_id = trace_of_params(envelope.params) or call.trace_id
         call.input = route.snapshot_input(call, body)
-    return _understand(call, spoken)
+    return None
 
 
 def _understand(call: Call, spoken: Sequence[str]) -> Refusal | None:

@@ -13,7 +13,9 @@ _NOTHING = RedactRule()
 
 def snapshot_params(server: Server, call: Call, params: Mapping[str, object] | None, body: bytes, cap: int) -> Payload:
     """Return what is kept of a request's parameters; the rules of its tool are relative to its arguments."""
-    pointers = [f"/arguments/{pointer.removeprefix('/')}" for pointer in _rules(server, call).input]
+    pointers: Sequence[str] = _rules(server, call).input
+    if pointers:
+        pointers = [f"/arguments/{pointer.removeprefix('/')}" for pointer in pointers]
     return snapshot(params, body, pointers, cap, call.hidden)
 
 

@@ -7,11 +7,11 @@ value that a pointer took out: servers send structured content a second time as 
 All of it comes before the cut, and a text is cut only where the cut cannot part a secret.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Final, cast
 
 import msgspec
@@ -36,7 +36,7 @@ def snapshot(value: object, whole: bytes, pointers: Sequence[str], cap: int, hid
     short it is `{"truncated":"…"}`. `value` is not changed. Pointers are relative to `value`.
     """
     text = None if value is None or cap < SMALLEST_CAP else _shown(value, pointers, cap, hidden)
-    return Payload(text, len(whole), hashlib.sha256(whole).digest())
+    return Payload(text, len(whole), sha256(whole).digest())
 
 
 def redact(
@@ -57,7 +57,8 @@ def redact(
 def told(text: str, most: int, hidden: Hidden = NOTHING) -> str:
     """Return a free text as a row tells it: without secrets, and of at most `most` characters."""
     if len(text) <= _SHORT and len(text) <= most:
-        return text if _is_plain(text) and not hidden.may_be_in(text) else _mask(text, hidden)[:most]
+        is_plain = _is_plain(text) and (hidden is NOTHING or not hidden.may_be_in(text))
+        return text if is_plain else _mask(text, hidden)[:most]
     shown = _cut(text, most, lambda part: _mask(part, hidden))
     return shown if len(shown) <= most and len(text) <= most else f"{shown[: most - 1]}…"
 
@@ -77,20 +78,20 @@ def parse_pointer(pointer: str) -> tuple[str, ...]:
 
 
 def _shown(value: object, pointers: Sequence[str], cap: int, hidden: Hidden) -> str:
-    text = _json(value)
-    is_complete = True
-    if pointers or may_hold_secret(text) or hidden.may_be_in(text):
-        clean, is_complete = redact(value, pointers, cap + _BEHIND_CAP, hidden)
-        text = _json(clean)
-    fits = is_complete and len(text) <= cap and len(text.encode()) <= cap
-    return text if fits else _truncated(text, cap)
+    raw = _json(value)
+    text = raw.decode()
+    if not pointers and not may_hold_secret(text) and (hidden is NOTHING or not hidden.may_be_in(text)):
+        return text if len(raw) <= cap else _truncated(text, cap)
+    clean, is_complete = redact(value, pointers, cap + _BEHIND_CAP, hidden)
+    raw = _json(clean)
+    return raw.decode() if is_complete and len(raw) <= cap else _truncated(raw.decode(), cap)
 
 
-def _json(value: object) -> str:
+def _json(value: object) -> bytes:
     try:
-        return _encode(value).decode()
+        return _encode(value)
     except (UnicodeEncodeError, OverflowError, TypeError, ValueError):  # lone surrogates, integers of any size
-        return json.dumps(value, separators=(",", ":"), default=str)
+        return json.dumps(value, separators=(",", ":"), default=str).encode()
 
 
 def _mask(text: str, hidden: Hidden) -> str:

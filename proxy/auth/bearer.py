@@ -8,7 +8,7 @@ headers ─▶ Authorization ─▶ verified a moment ago? ─▶ Authenticated
 from collections.abc import Sequence
 
 from proxy.auth.assertion import UNSIGNED, Assertions, Presented
-from proxy.auth.cache import VerifiedTokens
+from proxy.auth.cache import Verified, VerifiedTokens
 from proxy.auth.challenges import Challenges
 from proxy.auth.claims import Expectations, canonical_audience, check_claims
 from proxy.auth.codes import AuthCode, Fault
@@ -89,6 +89,11 @@ class ServerAuth:
             return self.challenges.refusal(authorization)
         found = self.cached(authorization, now) or await self._verify(authorization, now)
         return self.challenges.refusal(found) if isinstance(found, Fault) else found
+
+    def verified(self, headers: Sequence[Header], now: float) -> Verified | None:
+        """Return what the token of these headers has proved before, if it is the only proof in them."""
+        authorization, asserted = find_credentials(headers, self._assertions.headers)
+        return self._verified.find(authorization, now) if isinstance(authorization, bytes) and not asserted else None
 
     async def _identify(
         self, headers: Sequence[Header], authorization: object, presented: Presented | None, now: float

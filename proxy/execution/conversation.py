@@ -6,8 +6,9 @@ from typing import Protocol
 
 from proxy.answers import encode
 from proxy.call import Call
-from proxy.exchange import Header
+from proxy.exchange import Exchange, Header
 from proxy.execution.client_stream import ClientStream
+from proxy.execution.client_stream import Office as StreamOffice
 from proxy.execution.ends import (
     STREAM_ENDED,
     STREAM_MOVED,
@@ -55,8 +56,8 @@ class Upstream(Protocol):
         ...
 
 
-class Office(Protocol):
-    """What a conversation needs of the executor: the road and the sessions."""
+class Office(StreamOffice, Protocol):
+    """What a conversation needs of the executor: the road and the sessions, beside what its stream needs."""
 
     @property
     def live(self) -> Live: ...
@@ -71,16 +72,39 @@ class Office(Protocol):
 class Conversation:
     """Runs once. `note` is what the row should add: that the session was rebuilt."""
 
-    __slots__ = ("_office", "_response", "_route", "_sent_ns", "_stream", "call", "note")
+    __slots__ = (
+        *("_exchange", "_is_intended", "_office", "_response", "_route", "_sent_ns", "_stream"),
+        *("call", "note"),
+    )
 
-    def __init__(self, office: Office, call: Call, route: Route, stream: ClientStream) -> None:
+    def __init__(self, office: Office, exchange: Exchange, call: Call, route: Route, *, is_intended: bool) -> None:
         self.call = call
         self.note = ""
         self._office = office
+        self._exchange = exchange
+        self._is_intended = is_intended
         self._route = route
-        self._stream = stream
+        self._stream: ClientStream | None = None
         self._response: UpstreamResponse | None = None
         self._sent_ns = 0
+
+    @property
+    def stream(self) -> ClientStream:
+        """The client's side of a streamed answer; most answers are none."""
+        if self._stream is None:
+            intended = self._is_intended
+            self._stream = ClientStream(self._office, self._exchange, self.call, self._route, is_intended=intended)
+        return self._stream
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the first byte of a streamed answer has left."""
+        return self._stream is not None and self._stream.is_open
+
+    @property
+    def events(self) -> int | None:
+        """How many events the client's stream has brought so far; None where there were none."""
+        return (self._stream.events or None) if self._stream is not None else None
 
     def run(self) -> Coroutine[None, None, Reply]:
         """Return the answer; raise what `ends.end_of` knows. The connection is kept until `close`."""
@@ -107,7 +131,7 @@ class Conversation:
                     return reply
             except UpstreamError as error:
                 self.close()
-                await patience.wait(error, is_open=self._stream.is_open)
+                await patience.wait(error, is_open=self.is_streaming)
 
     async def _take_over(self) -> None:
         """The client resumes a stream: whoever still holds its old connection to the server lets go of it."""
@@ -123,10 +147,11 @@ class Conversation:
         self._sent_ns = self._sent_ns or perf_counter_ns()
         reply = await self._attempt()
         session = self.call.session
-        if session is not None and is_lost(reply.status, reply.message):
-            reply = await self._converse_anew(session)
-        if session is not None and reply.is_result:
-            await keep_state(self.call, self._office.sessions, self._office.live)
+        if session is not None:
+            if is_lost(reply.status, reply.message):
+                reply = await self._converse_anew(session)
+            if reply.is_result:
+                await keep_state(self.call, self._office.sessions, self._office.live)
         if reply.message is not None and brings_tasks(self.call, reply.message):
             await self._own_tasks(reply, reply.message)
         return reply
@@ -137,7 +162,7 @@ class Conversation:
         if own is message:
             return
         reply.message, reply.whole = own, reply.body
-        reply.body = encode(own) if reply.event is None else self._stream.reframed(reply.event, own)
+        reply.body = encode(own) if reply.event is None else self.stream.reframed(reply.event, own)
 
     async def _converse_anew(self, session: Session) -> Reply:
         if self.call.http_method == "DELETE":
@@ -152,16 +177,17 @@ class Conversation:
         return reply
 
     async def _attempt(self) -> Reply:
-        call = self.call
-        body = call.envelope.encoded() if call.envelope is not None else b""
+        call, envelope = self.call, self.call.envelope
+        body = envelope.encoded() if envelope is not None else b""
         limits = self._route.stream_limits if call.is_long_lived else None
         self.close()
         response = self._response = await self._office.upstream(call).send(
             call.http_method.encode(), self._outgoing(), body, limits=limits
         )
-        if content_type(response) == EVENT_STREAM and response.status < 300:
+        kind = content_type(response)
+        if kind == EVENT_STREAM and response.status < 300:
             return await self._relay(response)
-        return await self._read(response)
+        return await self._read(response, is_json=kind == JSON)
 
     def _outgoing(self) -> list[Header]:
         """Return the headers for the server: what may pass, our credentials, its own session and event ids."""
@@ -177,7 +203,7 @@ class Conversation:
 
     def _last_event(self) -> str | None:
         """Return the server's id of the event to resume after; an id of a lost session may name another's event."""
-        position, session = self._stream.position, self.call.session
+        position, session = self.stream.position, self.call.session
         if position is None or session is None:
             return None
         if position.generation == session.generation:
@@ -186,9 +212,8 @@ class Conversation:
             raise EndedError(answer_lost(position.origin.execution))
         return None
 
-    async def _read(self, response: UpstreamResponse) -> Reply:
+    async def _read(self, response: UpstreamResponse, *, is_json: bool) -> Reply:
         call = self.call
-        is_json = content_type(response) == JSON
         body = await response.read(self._route.server.limits.response_bytes if is_json else _OWN_ERROR_BYTES)
         if call.http_method == "GET" and response.status < 300:
             raise BrokenAnswerError("the server answered a GET without an event stream")
@@ -210,7 +235,7 @@ class Conversation:
 
     async def _relay(self, response: UpstreamResponse) -> Reply:
         """Pass events on as they come; keep the one that ends the request."""
-        call, stream = self.call, self._stream
+        call, stream = self.call, self.stream
         stream.prepare(response.status, to_client(response.headers))
         if call.http_method == "GET":
             await stream.open()
@@ -241,8 +266,8 @@ class Conversation:
         if self.call.method == "initialize":
             reply.headers += await self._begin_session(response, reply)
         for each in held:
-            self._stream.count(each)
-            reply.before += self._stream.signed(each)
-        self._stream.count(event)
-        reply.body = self._stream.signed(event)
+            self.stream.count(each)
+            reply.before += self.stream.signed(each)
+        self.stream.count(event)
+        reply.body = self.stream.signed(event)
         return reply

@@ -1,6 +1,43 @@
-"""The end of a request from outside, by time or by a strike: what `asyncio.timeout` does, at a third of its cost."""
+"""The end of a request from outside, by time or by a strike: what `asyncio.timeout` does, at a fraction of its cost."""
 
 import asyncio
+import math
+
+
+class Clock:
+    """One timer for all the deadlines of a worker: nearly all requests end long before theirs."""
+
+    __slots__ = ("_due", "_timer", "_timer_at")
+
+    def __init__(self) -> None:
+        self._due: dict[Deadline, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    def add(self, deadline: "Deadline", limit_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        """Strike it in `limit_s` seconds."""
+        at = self._due[deadline] = loop.time() + limit_s
+        if at < self._timer_at:
+            self._wind(at, loop)
+
+    def remove(self, deadline: "Deadline") -> None:
+        """Strike it no more; a timer that was wound for it finds nothing to do."""
+        self._due.pop(deadline, None)
+
+    def _wind(self, at: float, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = loop.call_at(at, self._fire, loop)
+
+    def _fire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer, self._timer_at = None, math.inf
+        now = loop.time()
+        for deadline in [each for each, at in self._due.items() if at <= now]:
+            del self._due[deadline]
+            deadline.strike()
+        if self._due:
+            self._wind(min(self._due.values()), loop)
 
 
 class Deadline:
@@ -10,12 +47,12 @@ class Deadline:
     came from here and no other has come since, and takes it back.
     """
 
-    __slots__ = ("_before", "_task", "_timer", "has_struck")
+    __slots__ = ("_before", "_clock", "_task", "has_struck")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.has_struck = False
+        self._clock = clock
         self._task: asyncio.Task[object] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, limit_s: float | None) -> None:
         """Strike after `limit_s` seconds, if not earlier."""
@@ -24,7 +61,7 @@ class Deadline:
             raise RuntimeError("a deadline is for a task")
         self._before = task.cancelling()
         if limit_s is not None:
-            self._timer = task.get_loop().call_later(max(limit_s, 0.0), self.strike)
+            self._clock.add(self, limit_s, task.get_loop())
 
     @property
     def is_running(self) -> bool:
@@ -44,5 +81,4 @@ class Deadline:
     def end(self) -> None:
         """Let the task go on without it."""
         self._task = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._clock.remove(self)

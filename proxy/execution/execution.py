@@ -7,16 +7,13 @@ conversation ─▶ Reply ─▶ row ─▶ answer
 import asyncio
 from collections.abc import Callable
 from time import time
-from typing import Protocol
 
 from proxy.answers import JSON, NO_STORE, encode, execution_header, refusal_body, refusal_headers
 from proxy.audit.record import Outcome, Status
 from proxy.auth.identity import Authenticated
 from proxy.call import Call
 from proxy.exchange import Exchange
-from proxy.execution.client_stream import ClientStream
-from proxy.execution.conversation import Conversation
-from proxy.execution.conversation import Office as ConversationOffice
+from proxy.execution.conversation import Conversation, Office
 from proxy.execution.deadline import Deadline
 from proxy.execution.ends import (
     CLIENT_LEFT,
@@ -51,19 +48,12 @@ _TOTAL_OVER = timed_out("total", reached=True)
 _CONVERSATION = (EndedError, UpstreamError, BrokenAnswerError, SessionLostError, SessionStoreUnavailableError)
 
 
-class Office(ConversationOffice, Protocol):
-    """What an execution needs of the executor: the record, beside what its conversation needs."""
-
-    async def intend(self, exchange: Exchange | None, call: Call) -> bool: ...
-    async def record(self, exchange: Exchange | None, call: Call, outcome: Outcome) -> bool: ...
-
-
 class Execution:
     """Runs once. `stop` ends it from outside as long as its row is not being written."""
 
     __slots__ = (
         *("_conversation", "_deadline", "_done", "_exchange", "_is_over", "_is_recorded", "_office", "_over"),
-        *("_route", "_stopped", "_stream", "call"),
+        *("_route", "_stopped", "call"),
     )
 
     def __init__(self, office: Office, exchange: Exchange, call: Call, route: Route, *, intended: bool) -> None:
@@ -73,11 +63,10 @@ class Execution:
         self._office = office
         self._exchange = exchange
         self._route = route
-        self._stream = ClientStream(office, exchange, call, route, is_intended=intended)
-        self._conversation = Conversation(office, call, route, self._stream)
+        self._conversation = Conversation(office, exchange, call, route, is_intended=intended)
         self._stopped: End | None = None
         self._over = _TOTAL_OVER
-        self._deadline = Deadline()
+        self._deadline = Deadline(office.live.clock)
         self._is_recorded = False
 
     async def run(self) -> None:
@@ -150,30 +139,32 @@ class Execution:
         call = self.call
         if call.era is not Era.MODERN and not call.is_long_lived:
             return _nothing
-        return self._exchange.on_gone(lambda: self.stop(STREAM_LEFT if call.is_long_lived else CLIENT_LEFT))
+        return self._exchange.on_gone(self._leave)
+
+    def _leave(self) -> None:
+        self.stop(STREAM_LEFT if self.call.is_long_lived else CLIENT_LEFT)
 
     async def _settle(self, reply: Reply) -> None:
         """Commit the row, then release the answer."""
-        call = self.call
-        if self._stream.is_open and reply.event is None:
+        call, conversation, message = self.call, self._conversation, reply.message
+        if reply.event is None and conversation.is_streaming:
             await self._conclude(failed(refusal_of_status(reply.status)))
             return
-        judged = None
-        if reply.message is not None:
-            whole = reply.whole or reply.body
-            judged = await judge_answer(self._route, call, reply.message, whole, reply.status)
+        judged = (
+            await judge_answer(self._route, call, message, reply.whole or reply.body, reply.status) if message else None
+        )
         self._shape(reply, judged)
         verdict = judged.verdict if judged is not None else judge(None, reply.status)
-        decision = judged.withheld if judged is not None and judged.withheld is not None else call.decision
+        decision = (judged.withheld if judged is not None else None) or call.decision
         outcome = call.outcome(
             verdict.status,
             decision.code if decision else "admitted",
-            (decision.reason if decision else "") + self._conversation.note,
+            (decision.reason if decision else "") + conversation.note,
             reply.status,
             output=judged.output if judged is not None else None,
             error=verdict.error,
-            upstream_us=self._conversation.upstream_us(),
-            events=self._stream.events or None,
+            upstream_us=conversation.upstream_us(),
+            events=conversation.events,
         )
         if await self._record(outcome):
             await self._release(reply)
@@ -193,51 +184,55 @@ class Execution:
         changed = judged.message if judged is not None else None
         if changed is not None:
             reply.message = changed
-            reply.body = encode(changed) if reply.event is None else self._stream.reframed(reply.event, changed)
+            reply.body = (
+                encode(changed) if reply.event is None else self._conversation.stream.reframed(reply.event, changed)
+            )
 
     async def _release(self, reply: Reply) -> None:
         if reply.event is not None:
-            self._stream.prepare(reply.status, reply.headers)
-            await self._stream.finish(reply.before + reply.body)
+            stream = self._conversation.stream
+            stream.prepare(reply.status, reply.headers)
+            await stream.finish(reply.before + reply.body)
             return
         headers = [*reply.headers, execution_header(self.call.execution_id)]
         await self._exchange.answer(reply.status, headers, reply.body)
 
     async def _conclude(self, end: End) -> None:
         """Record that there was no answer, and say so where somebody listens."""
-        call, stream = self.call, self._stream
+        call, conversation = self.call, self._conversation
         if end.told is not None and end.status in _TOLD_TO_HOOKS:
             await self._route.guard.failed(call, end.reason)
         outcome = call.outcome(
             end.status,
             end.code,
-            end.reason + self._conversation.note,
-            stream.status if stream.is_open else end.http_status,
+            end.reason + conversation.note,
+            conversation.stream.status if conversation.is_streaming else end.http_status,
             error=end.told.reason if end.told is not None else None,
-            upstream_us=self._conversation.upstream_us() if end.reached else None,
-            events=stream.events or None,
+            upstream_us=conversation.upstream_us() if end.reached else None,
+            events=conversation.events,
         )
         if not await self._record(outcome):
             return
-        if stream.is_open:
-            await stream.give_up(end.told, end.retry_ms)
+        if conversation.is_streaming:
+            await conversation.stream.give_up(end.told, end.retry_ms)
         elif end.told is not None and end.in_stream:
-            await stream.refuse(end.told)
+            await conversation.stream.refuse(end.told)
         elif end.told is not None:
             body = refusal_body(end.told, call.rpc_id, call.execution_id)
             await self._exchange.answer(end.told.status, refusal_headers(end.told, call.execution_id), body)
         elif call.http_method == "GET":
-            await stream.refuse(None)
+            await conversation.stream.refuse(None)
         else:
             await self._exchange.answer(202, [execution_header(call.execution_id)], b"")
 
     async def _record(self, outcome: Outcome) -> bool:
         """Commit the one row; where that cannot be, say so and nothing else."""
         self._is_recorded = True
-        if await self._office.record(None if self._stream.is_open else self._exchange, self.call, outcome):
+        is_streaming = self._conversation.is_streaming
+        if await self._office.record(None if is_streaming else self._exchange, self.call, outcome):
             return True
-        if self._stream.is_open:
-            await self._stream.give_up(UNRECORDABLE.told)
+        if is_streaming:
+            await self._conversation.stream.give_up(UNRECORDABLE.told)
         return False
 
     async def _interrupt(self) -> None:

@@ -31,11 +31,9 @@ async def judge_answer(
     """Judge the message that ends a request; `whole` are its bytes as the server sent them."""
     guarded = await route.guard.after(call, message)
     shown = guarded.message if guarded.message is not None else message
-    marked = route.states.marked(call, shown)
-    shown = marked if marked is not None else shown
+    shown = route.states.marked(call, shown) or shown
     output = route.snapshot_output(call, shown, whole)
-    filtered = visible_only(call, route.policy, shown)
-    final = next((each for each in (filtered, marked, guarded.message) if each is not None), None)
+    final = visible_only(call, route.policy, shown) or (shown if shown is not message else None)
     finding = guarded.finding
     verdict = judge(last_word(call.method, shown), http_status)
     if finding is None:

@@ -15,10 +15,10 @@ from proxy import errors
 from proxy.call import Call
 from proxy.errors import Refusal
 from proxy.guard.contracts import Contracts
-from proxy.guard.input import admit
+from proxy.guard.input import examine, run_hooks
 from proxy.guard.lists import GREETINGS, LISTS, judge_greeting, judge_list
 from proxy.guard.outcome import PASSED, Guarded
-from proxy.guard.output import judge_result, judge_task, tell_failure
+from proxy.guard.output import is_as_promised, judge_result, judge_task, tell_failure
 from proxy.guard.tool import OTHERS, ToolGuard, make_tool
 from proxy.hooks.chain import Step
 from proxy.tasks.wire import WITH_RESULT
@@ -91,9 +91,17 @@ class Guard:
 
     async def before(self, call: Call) -> Refusal | None:
         """Admit an authorized request, or refuse it; hooks may have rewritten its arguments."""
-        if self.is_idle:
+        target = call.target
+        if self.is_idle or target is None:
             return None
-        refusal = await self._before(call)
+        refusal = await self._why_not_as_pinned(call.method, target) if self.contracts.is_strict else None
+        if refusal is None and call.is_tool_call:
+            tool = self._tool(target)
+            call.contract = tool.digest
+            if not tool.is_idle:
+                refusal = examine(call, tool, self.server.contract.input)
+            if refusal is None and tool.before:
+                refusal = await run_hooks(call, tool, self._payload_bytes)
         if refusal is not None:
             self.counts.refused += 1
         elif call.note is not None:
@@ -106,10 +114,10 @@ class Guard:
             return PASSED
         method = call.method
         if (judge := _JUDGES.get(method or "")) is not None:
-            tool = self._tool(call.target or "")
-            if tool.is_idle:
+            tool, mode = self._tool(call.target or ""), self.server.contract.output
+            if tool.is_idle or (call.is_tool_call and is_as_promised(call, tool, message, mode)):
                 return PASSED
-            guarded = await judge(call, tool, message, self.server.contract.output)
+            guarded = await judge(call, tool, message, mode)
         elif method in LISTS:
             guarded = judge_list(self.contracts, call, message)
         else:
@@ -128,18 +136,6 @@ class Guard:
         """See a message on its way to a client: one that announces changed lists is a reason to look."""
         if self.watch is not None and message.get("method") in _CHANGES:
             self.watch.ask()
-
-    async def _before(self, call: Call) -> Refusal | None:
-        method, target = call.method, call.target
-        if target is None:
-            return None
-        if self.contracts.is_strict and (refusal := await self._why_not_as_pinned(method, target)) is not None:
-            return refusal
-        if method != "tools/call":
-            return None
-        tool = self._tool(target)
-        call.contract = tool.digest
-        return None if tool.is_idle else await admit(call, tool, self.server.contract.input, self._payload_bytes)
 
     async def _why_not_as_pinned(self, method: str | None, target: str) -> Refusal | None:
         """Refuse what is not as pinned; what was not looked at yet is not known to be."""

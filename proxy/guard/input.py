@@ -11,30 +11,33 @@ from proxy.hooks.api import Refuse
 from proxy.hooks.chain import Passage, run_before
 from proxy.wire.era import Era
 from proxy.wire.headers import check_params
+from proxy.wire.jsonrpc import Envelope
 
 
-async def admit(call: Call, tool: ToolGuard, mode: Mode, payload_bytes: int) -> Refusal | None:
-    """Return why the call is refused; hooks may have rewritten it, of which the row keeps `payload_bytes` at most."""
+def examine(call: Call, tool: ToolGuard, mode: Mode) -> Refusal | None:
+    """Return why the call is refused: its arguments fit neither the headers that mirror them nor the schema."""
     envelope = call.envelope
     if envelope is None:
         return None
     if tool.params and call.era is Era.MODERN and (fault := check_params(call.headers, envelope, tool.params)):
         return Refusal(fault.code, fault.status, fault.jsonrpc_code, fault.message)
-    arguments: object = (envelope.params or {}).get("arguments", {})
-    wrong = tool.input_fault(arguments)
+    wrong = tool.input_fault(_arguments(envelope))
     if wrong is not None and mode == "strict":
         return _invalid(call, wrong)
     if wrong is not None:
         call.note = f"contract.input: {wrong}"
-    if not tool.before:
+    return None
+
+
+async def run_hooks(call: Call, tool: ToolGuard, payload_bytes: int) -> Refusal | None:
+    """Let the hooks refuse the call or rewrite it, of which the row keeps `payload_bytes` at most."""
+    envelope = call.envelope
+    if envelope is None:
         return None
+    arguments = _arguments(envelope)
     if not isinstance(arguments, dict):
         return _invalid(call, "/: arguments must be an object")
-    return await _run_hooks(call, tool, cast("dict[str, Any]", arguments), payload_bytes)
-
-
-async def _run_hooks(call: Call, tool: ToolGuard, arguments: dict[str, Any], payload_bytes: int) -> Refusal | None:
-    passage = await run_before(tool.before, before_event(call, arguments))
+    passage = await run_before(tool.before, before_event(call, cast("dict[str, Any]", arguments)))
     call.hooks = (*call.hooks, *passage.records)
     if passage.refusal is not None:
         return _refused_by(passage, passage.refusal)
@@ -46,6 +49,10 @@ async def _run_hooks(call: Call, tool: ToolGuard, arguments: dict[str, Any], pay
         return Refusal("hook.invalid", 503, errors.UNAVAILABLE, reason)
     rewritten(call, passage.value, tool.params, payload_bytes)
     return None
+
+
+def _arguments(envelope: Envelope) -> object:
+    return (envelope.params or {}).get("arguments", {})
 
 
 def _invalid(call: Call, wrong: str) -> Refusal:

@@ -14,6 +14,14 @@ from registry.artifacts import META_KEY
 Message = dict[str, object]
 
 
+def is_as_promised(call: Call, tool: ToolGuard, message: Message, mode: Mode) -> bool:
+    """Whether nothing more is to be done about an answer: the promise is kept, and no hook wants to see it."""
+    if tool.after or tool.failure or tool.artifact is not None:
+        return False
+    result = message.get("result")
+    return isinstance(result, dict) and _fault(call, tool, cast("dict[str, Any]", result), "", mode) is None
+
+
 async def judge_result(call: Call, tool: ToolGuard, message: Message, mode: Mode) -> Guarded:
     """Judge the message that ends a tool call; the server's promise first, then what hooks make of it."""
     call.contract = tool.digest

@@ -6,6 +6,7 @@ from typing import Protocol
 from uuid import UUID
 
 from proxy.call import Call
+from proxy.execution.deadline import Clock
 from proxy.execution.ends import CLIENT_CANCELLED, REVOKED, STREAM_MOVED, STREAM_TAKEN_OVER, End, session_over
 
 CANCEL_GRACE_S = 3.0
@@ -25,9 +26,10 @@ class Answering(Protocol):
 
 
 class Live:
-    """The requests of one worker, by execution and by session."""
+    """The requests of one worker, by execution and by session; `clock` keeps their deadlines."""
 
     def __init__(self) -> None:
+        self.clock = Clock()
         self._executions: dict[UUID, Answering] = {}
         self._sessions: dict[str, dict[UUID, Answering]] = {}
 

@@ -36,8 +36,8 @@ def brings_tasks(call: Call, message: dict[str, object]) -> bool:
     if not isinstance(result, dict) or call.method == "initialize":
         return False
     known = cast("Json", result)
-    if call.method == "tools/call":
-        return created_in(known, call.era) is not None or related_to(known) is not None
+    if call.is_tool_call:
+        return created_in(known, call.era) is not None or ("_meta" in known and related_to(known) is not None)
     return call.method in ABOUT_ONE or call.method == "tasks/list" or related_to(known) is not None
 
 

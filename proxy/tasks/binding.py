@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from msgspec import structs
-
 from proxy import errors
 from proxy.auth.identity import Anonymous, Identity
 from proxy.authorize.decision import AuthzCode, Decision, Kind
@@ -120,7 +118,7 @@ async def _relate(call: Call, envelope: Envelope, related: str, tasks: Tasks) ->
         return _unknown(call, (task,))
     if envelope.kind is EnvelopeKind.RESPONSE:
         result = with_related(envelope.message["result"], task.upstream_id)
-        call.envelope = structs.replace(envelope, message={**envelope.message, "result": result})
+        call.envelope = envelope.with_result(result)
     else:
         call.take(envelope.with_params(with_related(envelope.params or {}, task.upstream_id)))
     return None

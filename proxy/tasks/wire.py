@@ -48,9 +48,11 @@ def with_related(carrier: Json, task_id: str | None) -> Json:
 
 def created_in(result: Json, era: Era | None) -> Json | None:
     """Return the task that a server has made of a tools/call."""
-    task = result if era is Era.MODERN else object_in(result, "task")
     is_task = result.get("resultType") == "task" if era is Era.MODERN else "content" not in result
-    return task if is_task and text_in(task, "taskId") is not None else None
+    if not is_task:
+        return None
+    task = result if era is Era.MODERN else object_in(result, "task")
+    return task if text_in(task, "taskId") is not None else None
 
 
 def lifetime_of(task: Json) -> float | None:

@@ -58,7 +58,7 @@ def _by_fold(keys: tuple[str, ...]) -> _Keys:
 
 _FOLDED_ENVELOPE = _by_fold(_ENVELOPE_KEYS)
 _FOLDED_PARAMS = _by_fold((*_PARAMS_KEYS, *_MRTR_KEYS))
-_FOLDED_NESTED = {name: _by_fold(keys) for name, keys in _NESTED_KEYS.items()}
+_FOLDED_NESTED = tuple((name, _by_fold(keys)) for name, keys in _NESTED_KEYS.items())
 
 
 class EnvelopeKind(StrEnum):
@@ -70,7 +70,8 @@ class EnvelopeKind(StrEnum):
 class Envelope(Struct, frozen=True):
     """A message of known shape. `message` holds known keys only; `params` is the object inside it, or None.
 
-    Both are to be read, not changed: whoever rewrites parameters takes `with_params`.
+    Both are to be read, not changed: whoever rewrites something takes `with_params` or `with_result`. `raw` is the
+    message encoded, where that is known.
     """
 
     kind: EnvelopeKind
@@ -78,14 +79,19 @@ class Envelope(Struct, frozen=True):
     method: str | None
     params: dict[str, Any] | None
     message: dict[str, Any]
+    raw: bytes | None = None
 
     def encoded(self) -> bytes:
         """Return the bytes to forward."""
-        return _ENCODER.encode(self.message)
+        return self.raw or _ENCODER.encode(self.message)
 
     def with_params(self, params: dict[str, Any]) -> Self:
         """Return the same message with other parameters."""
-        return structs.replace(self, params=params, message={**self.message, "params": params})
+        return structs.replace(self, params=params, message={**self.message, "params": params}, raw=None)
+
+    def with_result(self, result: dict[str, Any]) -> Self:
+        """Return the same response with another result."""
+        return structs.replace(self, message={**self.message, "result": result}, raw=None)
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -110,11 +116,17 @@ def parse_envelope(
     if not isinstance(decoded, dict):
         return _invalid("wire.not_object", "the body must be one JSON-RPC object")
     found = cast("dict[str, Any]", decoded)
-    fault = _structural_fault(body, found, max_depth) or _key_fault(found)
-    if fault is not None:
-        return replace(fault, id=_readable_id(found))
-    envelope = _envelope(found)
-    return replace(envelope, id=_readable_id(found)) if isinstance(envelope, WireFault) else envelope
+    made = _judge(body, found, max_depth)
+    return replace(made, id=_readable_id(found)) if isinstance(made, WireFault) else made
+
+
+def _judge(body: bytes, found: dict[str, Any], max_depth: int) -> Envelope | WireFault:
+    if is_deeper_than(body, max_depth):
+        return _invalid("wire.depth", f"the body nests deeper than {max_depth} levels")
+    encoded = _ENCODER.encode(found)
+    if encoded != body and count_quotes(encoded) != count_quotes(body):
+        return _invalid("wire.duplicate_key", "an object in the body has the same key twice")
+    return _key_fault(found) or _envelope(found, encoded)
 
 
 def _invalid(code: str, message: str) -> WireFault:
@@ -140,25 +152,16 @@ def _decode(body: bytes) -> object:
         return _unparsable("wire.json", f"the body is not JSON: {error}")
 
 
-def _structural_fault(body: bytes, found: dict[str, Any], max_depth: int) -> WireFault | None:
-    if is_deeper_than(body, max_depth):
-        return _invalid("wire.depth", f"the body nests deeper than {max_depth} levels")
-    encoded = _ENCODER.encode(found)
-    if encoded != body and count_quotes(encoded) != count_quotes(body):
-        return _invalid("wire.duplicate_key", "an object in the body has the same key twice")
-    return None
-
-
 def _key_fault(found: dict[str, Any]) -> WireFault | None:
     fault = _case_fault(found, _FOLDED_ENVELOPE)
-    params = found.get("params")
+    params: Any = found.get("params")
     if fault is not None or not isinstance(params, dict):
         return fault
     inner = cast("dict[str, Any]", params)
     fault = _case_fault(inner, _FOLDED_PARAMS)
-    for name, folded in _FOLDED_NESTED.items():
-        nested = inner.get(name)
-        if fault is None and isinstance(nested, dict):
+    for name, folded in _FOLDED_NESTED:
+        nested: Any = inner.get(name)
+        if nested is not None and fault is None and isinstance(nested, dict):
             fault = _case_fault(cast("dict[str, Any]", nested), folded)
     return fault
 
@@ -184,32 +187,40 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= MAX_ID_BITS
 
 
-def _envelope(found: dict[str, Any]) -> Envelope | WireFault:
+def _envelope(found: dict[str, Any], encoded: bytes) -> Envelope | WireFault:
     if found.get("jsonrpc") != "2.0":
         return _invalid("wire.version", 'jsonrpc must be "2.0"')
     if "id" in found and not _is_id(found["id"]):
         return _invalid("wire.id", f"an id is a string of at most {MAX_ID_CHARS} characters or an integer")
+    fault = _response_fault(found) if "method" not in found else _call_fault(found)
+    if fault is not None:
+        return fault
+    method, rpc_id, params = found.get("method"), found.get("id"), found.get("params")
+    is_whole = found.keys() <= _FOLDED_ENVELOPE.known
+    message = found if is_whole else {key: found[key] for key in _ENVELOPE_KEYS if key in found}
+    return Envelope(_kind(found), rpc_id, method, params, message, encoded if is_whole else None)
+
+
+def _kind(found: dict[str, Any]) -> EnvelopeKind:
     if "method" not in found:
-        return _response(found)
+        return EnvelopeKind.RESPONSE
+    return EnvelopeKind.REQUEST if "id" in found else EnvelopeKind.NOTIFICATION
+
+
+def _call_fault(found: dict[str, Any]) -> WireFault | None:
     if "result" in found or "error" in found:
         return _invalid("wire.mixed", "a message has either a method, or a result or error")
-    return _call(found)
-
-
-def _call(found: dict[str, Any]) -> Envelope | WireFault:
     method: object = found["method"]
-    params: object = found.get("params")
     if not isinstance(method, str) or not method.isprintable() or not 0 < len(method) <= MAX_METHOD_CHARS:
         return _invalid("wire.method_name", f"a method is a printable string of 1 to {MAX_METHOD_CHARS} characters")
-    if "params" in found and not isinstance(params, dict):
+    if "params" in found and not isinstance(found["params"], dict):
         return _invalid("wire.params", "params must be an object")
     if "id" not in found and not method.startswith("notifications/"):
         return _invalid("wire.id", f"{method} is a request and needs an id")
-    kind = EnvelopeKind.REQUEST if "id" in found else EnvelopeKind.NOTIFICATION
-    return Envelope(kind, found.get("id"), method, cast("dict[str, Any] | None", params), _known(found))
+    return None
 
 
-def _response(found: dict[str, Any]) -> Envelope | WireFault:
+def _response_fault(found: dict[str, Any]) -> WireFault | None:
     if ("result" in found) == ("error" in found):
         return _invalid("wire.mixed", "a message has a method, or else exactly one of result and error")
     if not isinstance(found.get("result", found.get("error")), dict):
@@ -218,8 +229,4 @@ def _response(found: dict[str, Any]) -> Envelope | WireFault:
         return _invalid("wire.id", "a response needs the id of its request")
     if "params" in found:
         return _invalid("wire.mixed", "a response has no params")
-    return Envelope(EnvelopeKind.RESPONSE, found["id"], None, None, _known(found))
-
-
-def _known(found: dict[str, Any]) -> dict[str, Any]:
-    return {key: found[key] for key in _ENVELOPE_KEYS if key in found}
+    return None

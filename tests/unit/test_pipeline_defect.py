@@ -64,7 +64,7 @@ class BrokenDoor:
         def client_of(peer: str, _headers: object) -> str:
             return peer
 
-    def check(self, _headers: object) -> None:
+    def enter(self, _headers: object) -> None:
         raise ZeroDivisionError
 
 

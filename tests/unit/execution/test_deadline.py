@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proxy.execution.deadline import Deadline
+from proxy.execution.deadline import Clock, Deadline
 
 NEVER_S = 3600.0
 
@@ -24,7 +24,7 @@ async def until_struck(deadline: Deadline, limit_s: float | None) -> str:
 
 
 async def test_time_that_is_over_ends_the_task_once():
-    deadline = Deadline()
+    deadline = Deadline(Clock())
     async with asyncio.timeout(10):
         assert await until_struck(deadline, 0.01) == "struck"
     task = asyncio.current_task()
@@ -35,7 +35,7 @@ async def test_time_that_is_over_ends_the_task_once():
 
 
 async def test_a_strike_from_outside_ends_the_task():
-    deadline = Deadline()
+    deadline = Deadline(Clock())
     task = asyncio.create_task(until_struck(deadline, None))
     await asyncio.sleep(0)
     assert deadline.is_running
@@ -45,7 +45,7 @@ async def test_a_strike_from_outside_ends_the_task():
 
 
 async def test_a_cancellation_by_others_is_not_the_deadlines():
-    deadline = Deadline()
+    deadline = Deadline(Clock())
     task = asyncio.create_task(until_struck(deadline, NEVER_S))
     await asyncio.sleep(0)
     task.cancel()
@@ -56,7 +56,7 @@ async def test_a_cancellation_by_others_is_not_the_deadlines():
 
 async def test_of_both_at_once_the_others_cancellation_counts():
     """A drain cancels the task in the moment in which its time is over: it must not go on as if it had only timed out."""
-    deadline = Deadline()
+    deadline = Deadline(Clock())
     task = asyncio.create_task(until_struck(deadline, NEVER_S))
     await asyncio.sleep(0)
     deadline.strike()
@@ -66,7 +66,7 @@ async def test_of_both_at_once_the_others_cancellation_counts():
 
 
 async def test_after_its_end_nothing_strikes():
-    deadline = Deadline()
+    deadline = Deadline(Clock())
     deadline.begin(0.0)
     deadline.end()
     deadline.strike()
@@ -76,4 +76,25 @@ async def test_after_its_end_nothing_strikes():
 
 
 async def test_a_limit_that_is_over_already_strikes_at_the_first_pause():
-    assert await until_struck(Deadline(), -5.0) == "struck"
+    assert await until_struck(Deadline(Clock()), -5.0) == "struck"
+
+
+async def test_one_clock_strikes_each_deadline_at_its_own_time():
+    """The later one is begun first, one is ended before its time, and one comes when the timer has run out once."""
+    clock, order = Clock(), list[str]()
+
+    async def wait(name: str, limit_s: float) -> None:
+        assert await until_struck(Deadline(clock), limit_s) == "struck"
+        order.append(name)
+
+    ended = Deadline(clock)
+    ended.begin(0.005)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(wait("later", 0.06))
+        group.create_task(wait("sooner", 0.02))
+        ended.end()
+        await wait("here", 0.04)
+    assert order == ["sooner", "here", "later"]
+    assert not ended.has_struck
+    async with asyncio.timeout(10):
+        await wait("again", 0.01)
