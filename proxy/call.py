@@ -25,10 +25,21 @@ _KEPT_WHEN_LATE = (
     *("server", "audience", "era", "protocol_version", "identity", "decision", "session", "session_id", "resumed"),
     *("body", "is_recorded", "trace_id", "contract", "hooks", "note", "hidden"),
 )
+_NO_SCOPES = record.Scopes()
 _NAME_CHARS = 512
 _REASON_CHARS = 2_000
 _ERROR_CHARS = 500
 _HOOKS_CHARS = 16_384
+
+
+class Asked(Struct, frozen=True, gc=False):
+    """What the rows say of every call of one caller to one thing."""
+
+    http_method: str
+    method: str | None
+    target: str | None
+    subject: record.Subject
+    scopes: record.Scopes
 
 
 class Call(Struct):
@@ -74,6 +85,7 @@ class Call(Struct):
     hooks: tuple[dict[str, object], ...] = ()
     note: str | None = None
     hidden: Hidden = NOTHING
+    asked: Asked | None = None
     recorded: record.Request | None = None
     recorded_for: Decision | None = None
 
@@ -96,7 +108,7 @@ class Call(Struct):
         params = envelope.params
         named = params.get("uri" if method == "resources/read" else "name") if params is not None else None
         self.target = named if isinstance(named, str) else None
-        self.recorded = None
+        self.asked = self.recorded = None
 
     def late(self, envelope: Envelope | None) -> "Call":
         """Return the same caller's record of an answer that arrives on another stream than its request's."""
@@ -114,21 +126,20 @@ class Call(Struct):
 
     def request(self) -> record.Request:
         """What intent and row say about the request: the same object, as long as nothing of it has changed."""
-        known, decision = self.recorded, self.decision
+        known = self.recorded
         if known is not None and self._is_told_by(known):
             return known
-        scopes = record.Scopes(decision.required, decision.held, decision.matched) if decision else record.Scopes()
-        self.recorded_for = decision
+        asked = self.asking()
         self.recorded = made = record.Request(
             execution_id=self.execution_id,
             server=self.server_name if self.server is not None else told(self.server_name, _NAME_CHARS),
             started=self.started,
-            http_method=told(self.http_method, _NAME_CHARS),
-            method=self._name(self.method),
-            tool=self._name(self.target),
-            subject=self._subject(),
+            http_method=asked.http_method,
+            method=asked.method,
+            tool=asked.target,
+            subject=asked.subject,
             audience=self.audience,
-            scopes=scopes,
+            scopes=asked.scopes,
             session=self.session_id,
             protocol_version=self.protocol_version,
             trace_id=self.trace_id,
@@ -136,6 +147,20 @@ class Call(Struct):
             input=self.input,
         )
         return made
+
+    def asking(self) -> Asked:
+        """Who asks for what, as rows tell it: the same object, as long as method, target and decision are the same."""
+        decision = self.decision
+        if self.asked is None or self.recorded_for is not decision:
+            self.recorded_for = decision
+            self.asked = Asked(
+                http_method=told(self.http_method, _NAME_CHARS),
+                method=self._name(self.method),
+                target=self._name(self.target),
+                subject=self._subject(),
+                scopes=record.Scopes(decision.required, decision.held, decision.matched) if decision else _NO_SCOPES,
+            )
+        return self.asked
 
     def _is_told_by(self, known: record.Request) -> bool:
         return (

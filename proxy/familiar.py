@@ -6,20 +6,19 @@ them. What they have a say in, and what changes with time (the session, the room
 time.
 """
 
-from collections.abc import Hashable
 from time import time
-from typing import Any
 
 from msgspec import Struct
 
+from proxy.audit.hidden import Hidden
 from proxy.auth.bearer import ServerAuth
 from proxy.auth.cache import Verified
 from proxy.authorize import Decision, Policy
-from proxy.call import Call
+from proxy.call import Asked, Call
 from proxy.tasks.wire import related_to
 from proxy.wire.era import Era
 from proxy.wire.fields import Fields
-from proxy.wire.jsonrpc import Envelope, EnvelopeKind
+from proxy.wire.jsonrpc import Envelope
 from proxy.wire.params import PREFIX
 
 MOST_FACTS = 64
@@ -37,18 +36,29 @@ class Familiar(Struct, frozen=True):
     protocol_version: str | None
     members: int
     meta: object
+    hidden: Hidden
+    asked: Asked
 
 
 def recognise(call: Call, envelope: Envelope, policy: Policy) -> bool:
-    """Fill in what is known of a call that is like an earlier one of the same head; False where none was."""
+    """Fill in what is known of a call that is like an earlier one of the same head; False where none was.
+
+    Equal to Python may be different in JSON (1, 1.0, true), but never where it matters: nothing that was decided rests
+    on a number.
+    """
     headers, params = call.headers, envelope.params
-    if not isinstance(headers, Fields) or params is None or not call.is_tool_call:
+    if params is None or not call.is_tool_call or not isinstance(headers, Fields):
         return False
-    known: Familiar | None = headers.facts.get(_key(policy, call.target))
-    if known is None or not _is_like(envelope, params, known) or time() >= known.verified.until:
+    known: Familiar | None = headers.facts.get((policy, call.target))
+    if known is None or len(params) != known.members or params.get("_meta") != known.meta:
+        return False
+    if len(params) == len(_PLAIN) and "arguments" not in params:
+        return False
+    if time() >= known.verified.until or known.hidden is not call.hidden:
         return False
     call.era, call.protocol_version = known.era, known.protocol_version
     call.identity, call.decision = known.verified.identity, known.decision
+    call.asked, call.recorded_for = known.asked, known.decision
     return True
 
 
@@ -57,7 +67,7 @@ def remember(call: Call, envelope: Envelope, policy: Policy, auth: ServerAuth) -
     headers, params, era, decision = call.headers, envelope.params, call.era, call.decision
     if not isinstance(headers, Fields) or params is None or era is None or decision is None or not call.is_tool_call:
         return
-    is_plain = envelope.kind is EnvelopeKind.REQUEST and params.keys() <= _PLAIN and related_to(params) is None
+    is_plain = params.keys() <= _PLAIN and related_to(params) is None
     verified = auth.verified(headers, time()) if is_plain else None
     if verified is None or verified.identity is not call.identity:
         return
@@ -65,19 +75,13 @@ def remember(call: Call, envelope: Envelope, policy: Policy, auth: ServerAuth) -
         return  # headers that mirror arguments
     if len(headers.facts) >= MOST_FACTS:
         headers.facts.clear()
-    known = Familiar(verified, decision, era, call.protocol_version, len(params), params.get("_meta"))
-    headers.facts[_key(policy, call.target)] = known
-
-
-def _is_like(envelope: Envelope, params: dict[str, Any], known: Familiar) -> bool:
-    """Whether it has the same parameters, `name` being the same already, and the same `_meta`.
-
-    Equal to Python may be different in JSON (1, 1.0, true), but never where it matters: nothing that was decided rests
-    on a number.
-    """
-    has_same_members = len(params) == known.members and (known.members < len(_PLAIN) or "arguments" in params)
-    return has_same_members and params.get("_meta") == known.meta and envelope.kind is EnvelopeKind.REQUEST
-
-
-def _key(policy: Policy, tool: str | None) -> Hashable:
-    return policy, tool
+    headers.facts[policy, call.target] = Familiar(
+        verified=verified,
+        decision=decision,
+        era=era,
+        protocol_version=call.protocol_version,
+        members=len(params),
+        meta=params.get("_meta"),
+        hidden=call.hidden,
+        asked=call.asking(),
+    )

@@ -100,21 +100,24 @@ class Pipeline:
             exchange.add_headers(entry.cors)
         if exchange.method == "OPTIONS":
             return route
-        if refusal := (
-            await _read(exchange, call, route)
-            or await self._know(exchange, call, route)
+        if refusal := await _read(exchange, call, route):
+            return refusal
+        envelope, policy = call.envelope, route.policy
+        if envelope is None or not recognise(call, envelope, policy):
+            refusal = await self._find_out(exchange, call, route)
+        elif call.era is Era.LEGACY:
+            refusal = await bind_session(call, route.server, policy, self._sessions)
+        return (
+            refusal
             or self._find_room(call, route)
             or (await expect_answer(call, self._sessions) if call.era is Era.LEGACY else None)
             or await route.guard.before(call)
-        ):
-            return refusal
-        return route
+            or route
+        )
 
-    async def _know(self, exchange: Exchange, call: Call, route: Route) -> Refusal | None:
-        """Find out what is asked, by whom, and whether it may; of calls like an earlier one that is known already."""
-        envelope, policy = call.envelope, route.policy
-        if envelope is not None and recognise(call, envelope, policy):
-            return await bind_session(call, route.server, policy, self._sessions) if call.era is Era.LEGACY else None
+    async def _find_out(self, exchange: Exchange, call: Call, route: Route) -> Refusal | None:
+        """Find out what is asked, by whom, and whether it may be."""
+        policy = route.policy
         if refusal := (
             _understand(call, self._availability.versions_of(route.server.name))
             or await _authenticate(exchange, call, route)

@@ -31,7 +31,7 @@ class Payload(Struct, frozen=True, gc=False):
     sha256: bytes
 
 
-class Subject(Struct, frozen=True, gc=False):
+class Subject(Struct, frozen=True, gc=False, cache_hash=True):
     """Who asked, and by which proof."""
 
     auth_method: str = "none"
@@ -42,7 +42,7 @@ class Subject(Struct, frozen=True, gc=False):
     asserted_by: str | None = None
 
 
-class Scopes(Struct, frozen=True, gc=False):
+class Scopes(Struct, frozen=True, gc=False, cache_hash=True):
     """What was needed, what was held, and which held scopes satisfied the need."""
 
     required: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ def content_type(response: UpstreamResponse) -> bytes:
     """Return the media type in lower case, without parameters."""
     for name, value in response.headers:
         if name == b"content-type":
-            return value.split(b";", 1)[0].strip().lower()
+            return JSON if value == JSON else value.split(b";", 1)[0].strip().lower()
     return b""
 
 
