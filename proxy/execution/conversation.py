@@ -39,6 +39,7 @@ from proxy.tasks.answer import brings_tasks, own_answer
 from proxy.upstream import UpstreamError, UpstreamLimits
 from proxy.upstream.response import UpstreamResponse
 from proxy.wire.era import Era
+from proxy.wire.fields import fact_of
 from proxy.wire.headers import to_client, to_upstream
 from proxy.wire.sse import SseEvent
 
@@ -147,11 +148,10 @@ class Conversation:
         self._sent_ns = self._sent_ns or perf_counter_ns()
         reply = await self._attempt()
         session = self.call.session
-        if session is not None:
-            if is_lost(reply.status, reply.message):
-                reply = await self._converse_anew(session)
-            if reply.is_result:
-                await keep_state(self.call, self._office.sessions, self._office.live)
+        if session is not None and is_lost(reply.status, reply.message):
+            reply = await self._converse_anew(session)
+        if session is not None and reply.is_result and not self.call.is_tool_call:
+            await keep_state(self.call, self._office.sessions, self._office.live)
         if reply.message is not None and brings_tasks(self.call, reply.message):
             await self._own_tasks(reply, reply.message)
         return reply
@@ -189,16 +189,13 @@ class Conversation:
             return await self._relay(response)
         return await self._read(response, is_json=kind == JSON)
 
-    def _outgoing(self) -> list[Header]:
+    def _outgoing(self) -> tuple[Header, ...]:
         """Return the headers for the server: what may pass, our credentials, its own session and event ids."""
         call = self.call
-        headers = [*to_upstream(call.headers, call.era or Era.LEGACY), *self._office.credentials(call)]
-        if call.era is not Era.MODERN:
-            headers = [header for header in headers if header[0] != LAST_EVENT_HEADER]
-        if call.session is not None and call.session.upstream_id is not None:
-            headers.append((SESSION_HEADER, call.session.upstream_id.encode()))
+        upstream_id = call.session.upstream_id if call.session is not None else None
+        headers = _passing(call.headers, call.era or Era.LEGACY, tuple(self._office.credentials(call)), upstream_id)
         if call.http_method == "GET" and (last_event := self._last_event()) is not None:
-            headers.append((LAST_EVENT_HEADER, last_event.encode()))
+            return (*headers, (LAST_EVENT_HEADER, last_event.encode()))
         return headers
 
     def _last_event(self) -> str | None:
@@ -220,7 +217,7 @@ class Conversation:
         reply = reply_of(response.status, body, call.rpc_id, is_json=is_json)
         reply.headers = to_client(response.headers)
         if call.method == "initialize":
-            reply.headers += await self._begin_session(response, reply)
+            reply.headers = (*reply.headers, *await self._begin_session(response, reply))
         return reply
 
     async def _begin_session(self, response: UpstreamResponse, reply: Reply) -> list[Header]:
@@ -264,10 +261,19 @@ class Conversation:
         reply = Reply(response.status, message=message, event=event)
         reply.headers = to_client(response.headers)
         if self.call.method == "initialize":
-            reply.headers += await self._begin_session(response, reply)
+            reply.headers = (*reply.headers, *await self._begin_session(response, reply))
         for each in held:
             self.stream.count(each)
             reply.before += self.stream.signed(each)
         self.stream.count(event)
         reply.body = self.stream.signed(event)
         return reply
+
+
+def _passing(
+    headers: Sequence[Header], era: Era, credentials: tuple[Header, ...], upstream_id: str | None
+) -> tuple[Header, ...]:
+    """Return what may pass, with our credentials and the server's session id; found out once for a head that repeats."""
+    session = ((SESSION_HEADER, upstream_id.encode()),) if upstream_id is not None else ()
+    key = (era, credentials, upstream_id)
+    return fact_of(headers, key, lambda lines: (*to_upstream(lines, era), *credentials, *session))

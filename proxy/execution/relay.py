@@ -30,7 +30,7 @@ class Reply(Struct):
     """
 
     status: int
-    headers: list[Header] = []
+    headers: Sequence[Header] = ()
     body: bytes = b""
     whole: bytes = b""
     before: bytes = b""

@@ -12,6 +12,7 @@ from proxy.sessions.events import LAST_EVENT_HEADER, unseal
 from proxy.sessions.store import SESSION_HEADER, Session, Sessions, SessionStoreUnavailableError
 from proxy.tasks.wire import ABOUT_ONE
 from proxy.wire.era import Era
+from proxy.wire.fields import index_of
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from registry.models import Server
 
@@ -38,8 +39,8 @@ async def bind_session(call: Call, server: Server, rules: Rules, sessions: Sessi
     """A legacy session must be the caller's own; the modern era has none, its header is ignored."""
     if call.era is not Era.LEGACY or call.identity is None:
         return None
-    values = [value for name, value in call.headers if name == SESSION_HEADER]
-    if not values:
+    values = index_of(call.headers).get(SESSION_HEADER)
+    if values is None:
         return None
     if call.method == "initialize":
         return AGAIN

@@ -45,6 +45,8 @@ def is_lost(status: int, message: dict[str, object] | None) -> bool:
     404 is what the specification asks for; the TypeScript SDK of the first generation answers 400 with -32000 and a
     sentence about the session instead (research/mcp.md §3.2).
     """
+    if status < 400:
+        return False
     found: object = message.get("error") if message else None
     error = cast("dict[str, object]", found) if isinstance(found, dict) else {}
     if status == 404:

@@ -1,14 +1,14 @@
 """Headers: those that mirror the body are checked against it, and one table says which may pass, either way.
 
 What the table does not name is dropped: hop-by-hop headers and those that `Connection` names, cookies, credentials,
-forwarding and identity headers, Host, lengths and encodings. A session id is not in it, because ours and the
-upstream's are never the same.
+forwarding and identity headers, Host, lengths and encodings. Ids of sessions and events are not in it, because ours and
+the upstream's are never the same.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from msgspec import Struct
@@ -21,6 +21,8 @@ from proxy.wire.header_value import decode_value
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from proxy.wire.params import PREFIX, ParamHeader, param_mismatch
 
+_REMEMBERED = 256
+"""So many heads of servers are remembered, which repeat theirs."""
 _NOTHING: frozenset[bytes] = frozenset()
 _PLAIN_JSON = (b"application/json",)
 _KEEP_ALIVE = (b"keep-alive",)
@@ -41,7 +43,7 @@ NAMED_BY = {
 
 _REQUEST_COMMON = frozenset({b"accept", b"user-agent", b"traceparent", b"tracestate", b"baggage", VERSION_HEADER})
 REQUEST_HEADERS = {
-    Era.LEGACY: _REQUEST_COMMON | {b"last-event-id"},
+    Era.LEGACY: _REQUEST_COMMON,
     Era.MODERN: _REQUEST_COMMON | {METHOD_HEADER, NAME_HEADER},
 }
 RESPONSE_HEADERS = frozenset({b"content-type", b"retry-after", b"allow", b"x-accel-buffering", VERSION_HEADER})
@@ -105,14 +107,15 @@ def _pass(headers: Sequence[Header], era: Era) -> list[Header]:
 _passing = {era: partial(_pass, era=era) for era in Era}
 
 
-def to_client(headers: Sequence[Header]) -> list[Header]:
+@lru_cache(_REMEMBERED)
+def to_client(headers: tuple[Header, ...]) -> tuple[Header, ...]:
     """Return the response headers that may come back; caching only where it restricts."""
     nominated = _nominated(headers)
-    return [
+    return tuple(
         (name, value)
         for name, value in headers
         if (name in RESPONSE_HEADERS or (name == b"cache-control" and _restricts(value))) and name not in nominated
-    ]
+    )
 
 
 def _nominated(headers: Sequence[Header]) -> frozenset[bytes]:
