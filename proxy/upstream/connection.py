@@ -125,7 +125,8 @@ class Connection(asyncio.Protocol):
             return
         if self._is_untouched:
             self._is_untouched = False
-            if self._take_known(data):
+            known = self._owner.known.find(data)
+            if known is not None and self._take_known(known, data):
                 return
             self._restart()
             self._start = data[:MOST_BYTES]
@@ -134,13 +135,10 @@ class Connection(asyncio.Protocol):
         else:
             self._parse(data)
 
-    def _take_known(self, data: bytes) -> bool:
-        """Take the start of an answer whose head is, byte for byte, one that the parser has judged."""
-        known = self._owner.known.find(data)
-        if known is None or not self._is_allowed(known):
-            return False
-        missing = known.size + known.length - len(data)
-        if missing < 0:
+    def _take_known(self, known: KnownHead, data: bytes) -> bool:
+        """Take the start of an answer whose head the parser has judged before, unless a limit forbids it."""
+        limits, missing = self._limits, known.size + known.length - len(data)
+        if missing < 0 or self._is_head or known.size > limits.max_header_bytes or known.length > limits.max_body_bytes:
             return False
         body = data[known.size :]
         if missing:
@@ -151,10 +149,6 @@ class Connection(asyncio.Protocol):
             self._answer(UpstreamResponse(known.status, known.headers, None, self._loop, body))
             self._let_go(known.framing)
         return True
-
-    def _is_allowed(self, known: KnownHead) -> bool:
-        limits = self._limits
-        return not self._is_head and known.size <= limits.max_header_bytes and known.length <= limits.max_body_bytes
 
     def _take_missing(self, data: bytes) -> None:
         """Take more of the body of such an answer."""

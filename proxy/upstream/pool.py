@@ -111,7 +111,7 @@ class UpstreamPool:
 
     def released(self, connection: Connection) -> None:
         """Pass a connection whose answer is whole to the next in line, or keep it."""
-        waiter = self._next_in_line()
+        waiter = self._next_in_line() if self._line else None
         if waiter is not None:
             waiter.set_result(connection)
         else:
