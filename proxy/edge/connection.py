@@ -11,7 +11,7 @@ import httptools
 
 from proxy.edge.exchange import HttpExchange, refuse_plainly
 from proxy.edge.head import MAX_HEAD_BYTES, BadRequestError, check_framing, read_target
-from proxy.edge.repeated import Seen, seen_in
+from proxy.edge.repeated import Seen, SeenHeads, seen_in
 from proxy.edge.upgrade import parser_of_body
 from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Header
 from proxy.wire.fields import Fields
@@ -43,6 +43,7 @@ class Owner(Protocol):
 
     now: float
     times: Times
+    seen: SeenHeads
     exchange_type: type[HttpExchange]
     handle: Callable[[HttpExchange], Awaitable[None]]
     refuse: Callable[[HttpExchange, int, str], Awaitable[None]]
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
         self.date = owner.date
         self.deadline = owner.now + owner.times.idle_s
         self.remote = "unknown"
+        self.is_full = False
         self._loop = loop
         self._owner = owner
         self._parser = httptools.HttpRequestParser(self)
@@ -107,7 +109,7 @@ class Connection(asyncio.Protocol):
                 self._body_until += len(data) / self._owner.times.body_bytes_per_s
                 self.deadline = self._patience()
             elif is_between and self._waiting and self._headers is None:
-                self._seen = seen_in(data, self._waiting[-1])
+                self._remember(data, self._waiting[-1])
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -135,10 +137,12 @@ class Connection(asyncio.Protocol):
         return now + (times.idle_s if self._headers is None else times.head_s)
 
     def pause_writing(self) -> None:
+        self.is_full = True
         self._writable = self._loop.create_future()
         self.deadline = self._owner.now + self._owner.times.write_s
 
     def resume_writing(self) -> None:
+        self.is_full = False
         if not self._is_over:
             self.deadline = self._patience()
         if self._writable is not None and not self._writable.done():
@@ -205,19 +209,30 @@ class Connection(asyncio.Protocol):
             self._arriving = None
             self.deadline = math.inf
 
+    def _remember(self, data: bytes, exchange: HttpExchange) -> None:
+        seen = self._seen = seen_in(data, exchange)
+        if seen is not None:
+            self._owner.seen.keep(seen)
+
     def _is_repeated(self, data: bytes) -> bool:
-        """Take a request whose head is, byte for byte, the last one's, and which is whole: it needs no parser."""
+        """Take a request whose head is, byte for byte, one that was judged, and which is whole: it needs no parser."""
         seen = self._seen
-        if seen is None or len(data) != seen.size or not data.startswith(seen.head) or len(self._waiting) >= MAX_AHEAD:
+        if seen is None or len(data) != seen.size or not data.startswith(seen.head):
+            seen = self._owner.seen.find(data)
+            if seen is None:
+                return False
+            self._seen = seen
+        waiting = self._waiting
+        if len(waiting) >= MAX_AHEAD:
             return False
         exchange = self._owner.exchange_type(self, seen.method, seen.target, seen.headers, is_legacy=False)
-        exchange.feed(data[len(seen.head) :])
-        exchange.complete()
-        self._waiting.append(exchange)
+        exchange.take_whole(data[len(seen.head) :])
+        waiting.append(exchange)
         self.deadline = math.inf
-        if self._current is not None or len(self._waiting) > 1:
+        if self._current is not None or len(waiting) > 1:
             self.rest()
-        self._wake()
+        else:
+            self._wake()
         return True
 
     def _fail(self, fault: BadRequestError) -> None:
@@ -229,13 +244,13 @@ class Connection(asyncio.Protocol):
 
     # --- the exchanges' side
 
-    def send(self, *parts: bytes) -> None:
+    def send(self, data: bytes, *more: bytes) -> None:
         if self._transport.is_closing():
             return
-        if len(parts) == 1:
-            self._transport.write(parts[0])
+        if more:
+            self._transport.writelines((data, *more))
         else:
-            self._transport.writelines(parts)
+            self._transport.write(data)
 
     def rest(self) -> None:
         if not self._is_resting and not self._transport.is_closing():
@@ -248,11 +263,6 @@ class Connection(asyncio.Protocol):
             self._body_until = self._owner.now + self._owner.times.body_s
             self.deadline = self._patience()
             self._transport.resume_reading()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether what was written waits for a slow client."""
-        return self._writable is not None
 
     async def drained(self) -> None:
         if self._writable is not None:
@@ -274,12 +284,22 @@ class Connection(asyncio.Protocol):
     # --- one request after the other
 
     async def _serve(self) -> None:
+        waiting = self._waiting
         try:
-            while (exchange := await self._next()) is not None:
+            while not self._is_ending and (waiting or not self._is_deaf):
+                if not waiting:
+                    self.deadline = self._patience()
+                    self._turn = turn = self._loop.create_future()
+                    await turn
+                    continue
+                self._current = exchange = waiting.popleft()
+                if self._is_resting and not waiting:
+                    self.go_on()
                 await self._owner.handle(exchange)
                 is_over = exchange.is_answered and exchange.is_complete and exchange.keep_alive
                 if not is_over and not await self._goes_on(exchange):
                     return
+                self._current = None
             if self._fault is not None:
                 await self._refuse(self._fault)
         finally:
@@ -297,20 +317,6 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.close()
             self.deadline = self._owner.now + times.write_s
-
-    async def _next(self) -> HttpExchange | None:
-        """Wait for the next request; None where there will be none."""
-        self._current = None
-        while not self._waiting and not self._is_deaf and not self._is_ending:
-            self.deadline = self._patience()
-            self._turn = self._loop.create_future()
-            await self._turn
-        if self._is_ending or not self._waiting:
-            return None
-        self._current = exchange = self._waiting.popleft()
-        if not self._waiting:
-            self.go_on()
-        return exchange
 
     async def _goes_on(self, exchange: HttpExchange) -> bool:
         """Whether the connection goes on after an exchange that ended in an unusual way."""

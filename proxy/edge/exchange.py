@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from proxy.edge.head import has_body, render_head
+from proxy.edge.head import BODYLESS, render_head
 from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Header
 from proxy.wire.fields import Fields
 
@@ -19,13 +19,13 @@ class Line(Protocol):
     """The connection as its exchanges see it."""
 
     remote: str
+    is_full: bool
+    """Whether what was written waits for a slow client."""
 
-    def send(self, *parts: bytes) -> None: ...
+    def send(self, data: bytes, *more: bytes) -> None: ...
     def rest(self) -> None: ...
     def go_on(self) -> None: ...
     def date(self) -> bytes: ...
-    @property
-    def is_full(self) -> bool: ...
     async def drained(self) -> None: ...
 
 
@@ -51,7 +51,7 @@ class HttpExchange:
         self.keep_alive = not is_legacy
         self.has_begun = self.is_answered = self.is_complete = False
         self._gone = self._is_chunked = self._is_cut = False
-        self._always: list[Header] = []
+        self._always: tuple[Header, ...] = ()
         self._body: bytes | bytearray = b""
         self._fault: str | None = None
         self._size = 0
@@ -72,6 +72,12 @@ class HttpExchange:
         if self._size > self._allowance:
             self._line.rest()
             self._wake()
+
+    def take_whole(self, body: bytes) -> None:
+        """Take a body that is not longer than anybody lets one be before it is read."""
+        self._body = body
+        self._size = len(body)
+        self.is_complete = True
 
     def _keep(self, part: bytes) -> None:
         """Join the parts as they come: an object for each would cost many times its bytes."""
@@ -112,7 +118,7 @@ class HttpExchange:
         if self._size > limit or self._is_cut:
             raise BodyTooLargeError
         body, self._body = self._body, b""
-        return bytes(body)
+        return body if type(body) is bytes else bytes(body)
 
     async def discard(self) -> None:
         """Read the rest of an answered request, so that the next one can follow."""
@@ -139,13 +145,19 @@ class HttpExchange:
         return not self.is_legacy and any(n == b"expect" and v.lower() == b"100-continue" for n, v in self.headers)
 
     def add_headers(self, headers: Sequence[Header]) -> None:
-        self._always.extend(headers)
+        self._always += tuple(headers)
 
     async def answer(self, status: int, headers: Sequence[Header], body: bytes) -> None:
         if not self.is_complete and self._limit is None and self._expects_continue():
             self.keep_alive = False  # whether the body follows is now the client's guess, and ours would be another
-        framing = b"content-length: %d\r\n" % len(body) if has_body(status, "") else b""
-        self._begin(status, headers, framing, body if has_body(status, self.method) else b"")
+        framing = b""
+        if status in BODYLESS:
+            body = b""
+        else:
+            framing = b"content-length: %d\r\n" % len(body)
+            if self.method == "HEAD":
+                body = b""
+        self._begin(status, headers, framing, body)
         self.is_answered = True
         if self._line.is_full:
             await self._line.drained()
@@ -177,13 +189,17 @@ class HttpExchange:
         self._on_gone = None
 
     def _begin(self, status: int, headers: Sequence[Header], framing: bytes, body: bytes) -> None:
-        connection = b"" if self.keep_alive else b"connection: close\r\n"
-        head = render_head(status, [*headers, *self._always], framing + connection + self._line.date())
-        self.has_begun = True
+        if self._always:
+            headers = (*headers, *self._always)
+        if not self.keep_alive:
+            framing += b"connection: close\r\n"
+        framing += self._line.date()
         if len(body) <= _JOINED_BYTES:
-            self._line.send(head + body)
+            parts = (render_head(status, headers, framing, body),)
         else:
-            self._line.send(head, body)
+            parts = (render_head(status, headers, framing), body)
+        self.has_begun = True
+        self._line.send(*parts)
 
 
 async def refuse_plainly(exchange: HttpExchange, status: int, message: str) -> None:

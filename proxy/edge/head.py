@@ -9,10 +9,11 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
 MAX_TARGET_BYTES = 8 * 1024
 
-_BODYLESS = frozenset({204, 304})
+BODYLESS = frozenset({204, 304})
+"""Answers without a body, even an empty one."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _VERSIONS = frozenset({"1.0", "1.1"})
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROLS = bytes({*range(0x20), 0x7F} - {ord("\t")})
 _AUTHORITY = re.compile(rb"http://([^/?#]*)(/[^#]*)?", re.IGNORECASE)
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -55,15 +56,10 @@ def read_target(target: bytes, headers: Headers) -> tuple[str, bytes]:
     return (unquote(text) if "%" in text else text), query
 
 
-def render_head(status: int, headers: Headers, framing: bytes) -> bytes:
-    """Return status line and headers up to and with the empty line; `framing` is a whole header line, or none."""
+def render_head(status: int, headers: Headers, framing: bytes, body: bytes = b"") -> bytes:
+    """Return status line, headers and the empty line, then `body`; `framing` is whole header lines, or none."""
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-    if lines.count(b"\r") != len(headers) or lines.count(b"\n") != len(headers) or _CONTROL.search(lines):
+    if len(lines) - len(lines.translate(None, _CONTROLS)) != 2 * len(headers):  # the line ends
         raise ValueError("a header of the answer holds a control character")
     start = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-    return b"%b%b%b\r\n" % (start, lines, framing)
-
-
-def has_body(status: int, method: str) -> bool:
-    """Whether an answer has a body, even an empty one."""
-    return status not in _BODYLESS and method != "HEAD"
+    return b"%b%b%b\r\n%b" % (start, lines, framing, body)

@@ -8,6 +8,7 @@ from email.utils import formatdate
 
 from proxy.edge.connection import Connection, Times
 from proxy.edge.exchange import HttpExchange, refuse_plainly
+from proxy.edge.repeated import SeenHeads
 
 SETTLE_S = 5.0
 """So long what is cancelled may take for its row and its last words."""
@@ -40,6 +41,7 @@ class Listener:
         self.refuse = refuse
         self.exchange_type = exchange_type
         self.times = times
+        self.seen = SeenHeads()
         self._tick_s = tick_s
         self._loop = asyncio.get_running_loop()
         self._connections: dict[Connection, asyncio.Task[None]] = {}
@@ -104,6 +106,7 @@ class Listener:
 
     def _tick(self) -> None:
         self.now = self._loop.time()
+        self.seen.forget()
         self._date = f"date: {formatdate(usegmt=True)}\r\n".encode()
         for connection in [each for each in self._connections if each.deadline < self.now]:
             connection.abort()

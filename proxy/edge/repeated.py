@@ -1,4 +1,4 @@
-"""Heads that come again byte for byte, as those of clients do that keep their connections. Pure."""
+"""Heads that come again byte for byte, as those of clients do that keep their connections."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,8 @@ from proxy.wire.fields import Fields
 
 MOST_BYTES = 16 * 1024
 """The longest request whose head is kept for the next one like it."""
+MOST_HEADS = 256
+"""So many are kept for all connections together; each connection also has its last one."""
 _END_OF_HEAD = b"\r\n\r\n"
 _NOT_REPEATED = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 
@@ -33,3 +35,29 @@ def seen_in(data: bytes, exchange: HttpExchange) -> Seen | None:
     if not _NOT_REPEATED.isdisjoint(exchange.headers.by_name):
         return None
     return Seen(data[:end], len(data), exchange.method, (exchange.path, exchange.query), exchange.headers)
+
+
+class SeenHeads:
+    """What the connections of a listener have seen lately. Heads hold tokens, so none stays longer than it is asked for."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, Seen] = {}
+
+    def find(self, data: bytes) -> Seen | None:
+        """Return the head of a request that is here as a whole, if it is known."""
+        if len(data) > MOST_BYTES:
+            return None
+        seen = self._seen.get(data[: data.find(_END_OF_HEAD) + len(_END_OF_HEAD)])
+        return seen if seen is not None and seen.size == len(data) else None
+
+    def keep(self, seen: Seen) -> None:
+        """Keep one more; where that is one too many, forget the others."""
+        if len(self._seen) >= MOST_HEADS:
+            self._seen.clear()
+        self._seen[seen.head] = seen
+
+    def forget(self) -> None:
+        """Forget all."""
+        self._seen.clear()

@@ -15,6 +15,7 @@ from proxy.upstream.errors import (
     UpstreamTooLarge,
 )
 from proxy.upstream.head import Framing, read_framing
+from proxy.upstream.repeated import MOST_BYTES, KnownHead, KnownHeads
 from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.target import UpstreamLimits
 from proxy.upstream.watchdog import Watchdog, WatchPhase
@@ -22,6 +23,8 @@ from proxy.upstream.watchdog import Watchdog, WatchPhase
 
 class Owner(Protocol):
     """The pool as its connections see it."""
+
+    known: KnownHeads
 
     def released(self, connection: "Connection") -> None: ...
     def lost(self, connection: "Connection") -> None: ...
@@ -31,7 +34,8 @@ class Connection(asyncio.Protocol):
     """Idle, waiting for response headers, or streaming a body; then idle again, or closed for good.
 
     Whatever is out of order closes the connection: bytes that nobody asked for, a second response, a limit that ran
-    out. The methods named `on_…` are the parser's callbacks.
+    out. An answer whose head is known needs no parser (`_take_known`, `_take_missing`); the methods named `on_…` are
+    the callbacks of the parser, which judges all others.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
@@ -43,10 +47,9 @@ class Connection(asyncio.Protocol):
         self._is_head = False
         self._head: asyncio.Future[UpstreamResponse] | None = None
         self._response: UpstreamResponse | None = None
-        self._framing: Framing | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._header_bytes = self._body_bytes = self._overhead_bytes = 0
-        self._is_busy = self._is_complete = self._can_reuse = self._is_closed = False
+        self._missing = 0
+        self._is_busy = self._is_untouched = self._is_closed = False
+        self._restart()
         self.is_made = False
 
     # --- the pool's side
@@ -55,20 +58,15 @@ class Connection(asyncio.Protocol):
         """Tell whether a request may be written: open, nothing to read, not even an end that the loop has not seen."""
         return not (self._is_closed or self._is_busy or self._transport.is_closing() or self._readable.poll(0))
 
-    async def exchange(self, request: bytes, limits: UpstreamLimits, *, is_head: bool = False) -> UpstreamResponse:
-        """Write the request and return the response once its headers are here; cancellation closes the connection."""
-        head = self.send(request, limits, is_head=is_head)
-        try:
-            return await head
-        except asyncio.CancelledError:
-            self.cancel(head)
-            raise
-
     def send(
         self, request: bytes, limits: UpstreamLimits, *, is_head: bool = False
     ) -> "asyncio.Future[UpstreamResponse]":
         """Write the request; the future is done once the headers of the response are here."""
-        head = self._begin(limits, is_head=is_head)
+        self._limits = limits
+        self._is_head = is_head
+        self._is_busy = self._is_untouched = True
+        self._head = head = self._loop.create_future()
+        self._watchdog.begin(limits.first_byte_s, limits.total_s)
         self._transport.write(request)
         return head
 
@@ -97,16 +95,13 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
             self._watchdog.watch("idle", self._limits.idle_s)
 
-    def _begin(self, limits: UpstreamLimits, *, is_head: bool) -> asyncio.Future[UpstreamResponse]:
-        self._limits = limits
-        self._is_head = is_head
-        self._is_busy, self._is_complete, self._can_reuse = True, False, False
-        self._headers, self._framing = [], None
-        self._header_bytes = self._body_bytes = self._overhead_bytes = 0
-        self._watchdog.begin(limits.total_s)
-        self._watchdog.watch("first_byte", limits.first_byte_s)
-        self._head = self._loop.create_future()
-        return self._head
+    def _restart(self) -> None:
+        """Forget the last answer that was parsed."""
+        self._start = b""
+        self._framing: Framing | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._received = self._header_bytes = self._body_bytes = self._overhead_bytes = 0
+        self._is_complete = self._can_reuse = False
 
     def _expired(self, phase: WatchPhase) -> None:
         if phase == "keepalive":
@@ -128,7 +123,51 @@ class Connection(asyncio.Protocol):
         if not self._is_busy:
             self.abort(UpstreamProtocolError("upstream sent bytes that nobody asked for"))
             return
+        if self._is_untouched:
+            self._is_untouched = False
+            known = self._owner.known.find(data)
+            if known is not None and self._take_known(known, data):
+                return
+            self._restart()
+            self._start = data[:MOST_BYTES]
+        if self._missing:
+            self._take_missing(data)
+        else:
+            self._parse(data)
+
+    def _take_known(self, known: KnownHead, data: bytes) -> bool:
+        """Take the start of an answer whose head the parser has judged before, unless a limit forbids it."""
+        limits, missing = self._limits, known.size + known.length - len(data)
+        if missing < 0 or self._is_head or known.size > limits.max_header_bytes or known.length > limits.max_body_bytes:
+            return False
+        body = data[known.size :]
+        if missing:
+            self._framing, self._missing = known.framing, missing
+            self._answer(UpstreamResponse(known.status, known.headers, self, self._loop))
+            self._feed(body)
+        else:
+            self._answer(UpstreamResponse(known.status, known.headers, None, self._loop, body))
+            self._let_go(known.framing)
+        return True
+
+    def _take_missing(self, data: bytes) -> None:
+        """Take more of the body of such an answer."""
+        missing = self._missing
+        self._missing = max(0, missing - len(data))
+        self._feed(data[:missing])
+        if not self._missing:
+            self._complete(can_reuse=len(data) == missing)
+            self._release()
+
+    def _feed(self, body: bytes) -> None:
+        if self._response is not None and not self._response.feed(body):
+            self._rest()
+        elif self._transport.is_reading():
+            self._watchdog.watch("idle", self._limits.idle_s)
+
+    def _parse(self, data: bytes) -> None:
         body_bytes = self._body_bytes
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -163,18 +202,30 @@ class Connection(asyncio.Protocol):
             self._watchdog.watch("idle", self._limits.idle_s)
 
     def _release(self) -> None:
-        framing, self._response, self._head = self._framing, None, None
-        self._is_busy = False
-        if not self._can_reuse or framing is None or self._transport.get_write_buffer_size():
+        """The answer is whole: close, or learn its head and be idle."""
+        response, framing, start = self._response, self._framing, self._start
+        self._start = b""
+        if not self._can_reuse or response is None or framing is None:
+            self._response = self._head = None
             self.abort(UpstreamDisconnected("connection cannot be used again"))
             return
+        if start:
+            self._owner.known.learn(start, self._received, response.status, response.headers, framing)
         if not self._transport.is_reading():
             self._transport.resume_reading()
+        self._let_go(framing)
+
+    def _let_go(self, framing: Framing) -> None:
+        """Be idle, unless the answer came before the request was taken."""
+        self._response = self._head = None
+        self._is_busy = False
+        if self._transport.get_write_buffer_size():
+            self.abort(UpstreamDisconnected("connection cannot be used again"))
+            return
         keepalive_s = self._limits.keepalive_s
-        if framing.keepalive_s is not None:
-            keepalive_s = min(keepalive_s, framing.keepalive_s)
-        self._watchdog.begin(None)
-        self._watchdog.watch("keepalive", keepalive_s)
+        if framing.keepalive_s is not None and framing.keepalive_s < keepalive_s:
+            keepalive_s = framing.keepalive_s
+        self._watchdog.rest(keepalive_s)
         self._owner.released(self)
 
     # --- the parser's side
@@ -196,9 +247,7 @@ class Connection(asyncio.Protocol):
             return
         framing = read_framing(status, self._headers, is_head=self._is_head, max_body_bytes=self._limits.max_body_bytes)
         self._framing = framing
-        self._response = UpstreamResponse(status, tuple(self._headers), self, self._loop)
-        if self._head is not None and not self._head.done():
-            self._head.set_result(self._response)
+        self._answer(UpstreamResponse(status, tuple(self._headers), self, self._loop))
         if self._is_head:
             self._complete(can_reuse=False)
 
@@ -221,6 +270,11 @@ class Connection(asyncio.Protocol):
     def _rest(self) -> None:
         self._transport.pause_reading()
         self._watchdog.watch("idle", math.inf)
+
+    def _answer(self, response: UpstreamResponse) -> None:
+        self._response, head = response, self._head
+        if head is not None and not head.done():
+            head.set_result(response)
 
     def _complete(self, *, can_reuse: bool) -> None:
         self._is_complete = True

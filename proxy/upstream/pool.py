@@ -13,6 +13,7 @@ from proxy.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from proxy.upstream.repeated import KnownHeads
 from proxy.upstream.request import render_head, with_body
 from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.target import UpstreamLimits, UpstreamTarget
@@ -46,6 +47,7 @@ class UpstreamPool:
         self._ssl = None
         if target.scheme == "https":
             self._ssl = ssl_context or ssl.create_default_context()
+        self.known = KnownHeads()
         self._heads: dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], bytes] = {}
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
@@ -71,7 +73,12 @@ class UpstreamPool:
         """
         request = with_body(method, self._head(method, path or self._path, tuple(headers)), body)
         connection = self._take_idle() or await self._acquire()
-        return await connection.exchange(request, limits or self._limits, is_head=method == b"HEAD")
+        head = connection.send(request, limits or self._limits, is_head=method == b"HEAD")
+        try:
+            return await head
+        except asyncio.CancelledError:
+            connection.cancel(head)
+            raise
 
     async def aclose(self) -> None:
         """Close every connection, fail every request under way, and return once the sockets are gone."""
@@ -104,7 +111,7 @@ class UpstreamPool:
 
     def released(self, connection: Connection) -> None:
         """Pass a connection whose answer is whole to the next in line, or keep it."""
-        waiter = self._next_in_line()
+        waiter = self._next_in_line() if self._line else None
         if waiter is not None:
             waiter.set_result(connection)
         else:

@@ -1,7 +1,6 @@
 """An answer whose headers have arrived and whose body is read by one consumer."""
 
 import asyncio
-from collections import deque
 from typing import Protocol, Self
 
 from proxy.upstream.errors import UpstreamDisconnected, UpstreamError, UpstreamTooLarge
@@ -30,22 +29,24 @@ class UpstreamResponse:
         self,
         status: int,
         headers: tuple[tuple[bytes, bytes], ...],
-        source: Source,
+        source: Source | None,
         loop: asyncio.AbstractEventLoop,
+        body: bytes = b"",
     ) -> None:
+        """`source` is None where the whole body is here."""
         self.status = status
         self.headers = headers
-        self._chunks: deque[bytes] = deque()
-        self._buffered = 0
+        self._chunks = [body] if body else []
+        self._buffered = len(body)
         self._error: UpstreamError | None = None
-        self._source: Source | None = source
+        self._source = source
         self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
 
     async def read(self, limit: int) -> bytes:
         """Return the rest of the body; beyond `limit` bytes the connection is closed and UpstreamTooLarge raised."""
         if self._source is None and self._error is None and self._buffered <= limit:
-            return self._take() if self._chunks else b""
+            return self._take()
         parts: list[bytes] = []
         size = 0
         async for chunk in self:
@@ -101,8 +102,8 @@ class UpstreamResponse:
         self._wake()
 
     def _take(self) -> bytes:
-        chunk = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
+        chunks, self._chunks = self._chunks, []
+        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         was_full, self._buffered = self._buffered >= HIGH_WATER_BYTES, 0
         if was_full and self._source is not None:
             self._source.resume_reading()

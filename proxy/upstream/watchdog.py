@@ -25,9 +25,24 @@ class Watchdog:
         self._deadline = self._total = self._timer_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, total_s: float | None) -> None:
-        """Start the total clock of a request; None stops it."""
-        self._total = math.inf if total_s is None else self._loop.time() + total_s
+    def begin(self, first_byte_s: float, total_s: float | None) -> None:
+        """Start both clocks of a request; None: it has no total one."""
+        now = self._loop.time()
+        self._phase = "first_byte"
+        self._deadline = due = now + first_byte_s
+        self._total = total = math.inf if total_s is None else now + total_s
+        if total < due:
+            due = total
+        if due < self._timer_at:
+            self._wind(due)
+
+    def rest(self, keepalive_s: float) -> None:
+        """Stop both, and start the one of an idle connection."""
+        self._total = math.inf
+        self._phase = "keepalive"
+        self._deadline = due = self._loop.time() + keepalive_s
+        if due < self._timer_at:
+            self._wind(due)
 
     def watch(self, phase: WatchPhase, seconds: float) -> None:
         """Replace the current deadline; `math.inf` rests it."""

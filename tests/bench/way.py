@@ -8,7 +8,6 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,10 +32,8 @@ from proxy.routes import Route
 from proxy.sessions.store import Sessions
 from proxy.states import States
 from proxy.upstream.connection import Connection as UpstreamConnection
-from proxy.upstream.errors import UpstreamDisconnected
-from proxy.upstream.request import render_request
-from proxy.upstream.response import UpstreamResponse
-from proxy.upstream.target import UpstreamLimits
+from proxy.upstream.pool import UpstreamPool
+from proxy.upstream.target import UpstreamLimits, UpstreamTarget
 from registry.contracts.definitions import Pin, pinned
 from registry.contracts.locked import ServerLock
 from registry.models import Fleet
@@ -106,8 +103,8 @@ class Way:
         store = cast("Store", _NoStore())
         self._audit = AuditWriter(store, Limits(), None)
         self._audit._start()  # pyright: ignore[reportPrivateUsage] -- `open` wants a database
-        self._road = _Road(loop, setting.answer)
-        road = cast("Road", self._road)
+        self._pool = AnsweringPool(setting.answer, clients)
+        road = cast("Road", _Road(self._pool))
         nowhere = cast("Any", None)
         sessions = Sessions(nowhere, time.monotonic, time.time)
         executor = Executor(self._audit, {NAME: road}, sessions, setting.fleet.audit)
@@ -137,7 +134,7 @@ class Way:
             wire.close()
         for client in self._clients:
             client.connection_lost(None)
-        self._road.close()
+        await self._pool.aclose()
         await self._audit.aclose()
 
     @property
@@ -175,43 +172,45 @@ class _NoStore:
 
 
 class _Road:
-    """The road to a server that answers in the next turn of the loop; also its own pool."""
+    """The road to a server that answers in the next turn of the loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, answer: bytes) -> None:
-        self.pool = self.streams = self
-        self._loop = loop
-        self._idle: list[UpstreamConnection] = []
-        self._limits = UpstreamLimits()
-        self._answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer)
-        self._answer += answer
+    def __init__(self, pool: UpstreamPool) -> None:
+        self.pool = self.streams = pool
 
     def credentials(self, *_principal: object) -> tuple[()]:
         return ()
 
-    async def send(
-        self,
-        method: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-        *,
-        limits: UpstreamLimits | None = None,
-    ) -> UpstreamResponse:
-        request = render_request(method, b"/mcp", b"127.0.0.1:5001", headers, body)
-        connection = self._idle.pop() if self._idle else self._connect()
-        self._loop.call_soon(connection.data_received, self._answer)
-        return await connection.exchange(request, limits or self._limits)
 
-    def released(self, connection: UpstreamConnection) -> None:
-        self._idle.append(connection)
+class AnsweringPool(UpstreamPool):
+    """The pool as it is, whose connections are wires that answer each request with the same JSON body."""
 
-    def lost(self, connection: UpstreamConnection) -> None:
-        """Never."""
+    def __init__(self, answer: bytes, most: int) -> None:
+        target = UpstreamTarget("http", "127.0.0.1", 5001, "/mcp")
+        super().__init__(target, UpstreamLimits(max_connections=most))
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        self._answer = head % len(answer) + answer
 
-    def close(self) -> None:
-        for connection in self._idle:
-            connection.abort(UpstreamDisconnected("the bench is over"))
-
-    def _connect(self) -> UpstreamConnection:
-        connection = UpstreamConnection(self._loop, self)
-        connection.connection_made(Wire())
+    async def _connect(self) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        connection = UpstreamConnection(loop, self)
+        self._connections.add(connection)
+        connection.connection_made(_AnsweringWire(loop, connection, self._answer))
         return connection
+
+
+class _AnsweringWire(Wire):
+    """A server that has the answer as soon as it has the request."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: UpstreamConnection, answer: bytes) -> None:
+        super().__init__()
+        self._loop = loop
+        self._connection = connection
+        self._answer = answer
+
+    def write(self, data: Any) -> None:  # noqa: ARG002 -- whatever is asked
+        self._loop.call_soon(self._connection.data_received, self._answer)
+
+    def abort(self) -> None:
+        if self.is_open:
+            self.close()
+            self._loop.call_soon(self._connection.connection_lost, None)
