@@ -273,7 +273,7 @@ class Conversation:
 def _passing(
     headers: Sequence[Header], era: Era, credentials: tuple[Header, ...], upstream_id: str | None
 ) -> tuple[Header, ...]:
-    """Return what may pass, with our credentials and the server's session id; found out once for a head that repeats."""
+    """Return what may pass, with our credentials and the server's session id: found out once for each head."""
     session = ((SESSION_HEADER, upstream_id.encode()),) if upstream_id is not None else ()
     key = (era, credentials, upstream_id)
     return fact_of(headers, key, lambda lines: (*to_upstream(lines, era), *credentials, *session))

@@ -40,8 +40,8 @@ class Line:
     def __init__(self) -> None:
         self.sent = b""
 
-    def send(self, *parts: bytes) -> None:
-        self.sent += b"".join(parts)
+    def send(self, data: bytes, *more: bytes) -> None:
+        self.sent += b"".join((data, *more))
 
     def date(self) -> bytes:
         return b""
