@@ -317,6 +317,13 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.close()
             self.deadline = self._owner.now + times.write_s
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Refer to nothing that refers to this connection: its memory should not wait for the garbage collector."""
+        self._current = self._arriving = self._turn = self._seen = None
+        self._waiting.clear()
+        del self._parser
 
     async def _goes_on(self, exchange: HttpExchange) -> bool:
         """Whether the connection goes on after an exchange that ended in an unusual way."""

@@ -38,7 +38,7 @@ def seen_in(data: bytes, exchange: HttpExchange) -> Seen | None:
 
 
 class SeenHeads:
-    """What the connections of a listener have seen lately. Heads hold tokens, so none stays longer than it is asked for."""
+    """What the connections of a listener have seen since its last tick; heads hold tokens, so they are soon forgotten."""
 
     __slots__ = ("_seen",)
 

@@ -190,6 +190,8 @@ class Connection(asyncio.Protocol):
             self._response.finish()
             self._response = None
         self.abort(UpstreamDisconnected("upstream closed the connection in the middle of its answer"))
+        self._watchdog.close()
+        del self._parser  # it refers to this connection, whose memory should not wait for the garbage collector
         self._owner.lost(self)
 
     def _after_feed(self) -> None:

@@ -79,6 +79,8 @@ class UpstreamPool:
         except asyncio.CancelledError:
             connection.cancel(head)
             raise
+        finally:
+            del head  # it may hold an error whose traceback holds this frame, and with it the connection
 
     async def aclose(self) -> None:
         """Close every connection, fail every request under way, and return once the sockets are gone."""

@@ -58,6 +58,11 @@ class Watchdog:
             self._timer.cancel()
             self._timer = None
 
+    def close(self) -> None:
+        """Stop for good, and let go of whom it would have told."""
+        self.stop()
+        self._expired = _nobody
+
     def _wind(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -75,3 +80,7 @@ class Watchdog:
         phase: WatchPhase = "total" if self._total <= self._deadline else self._phase
         self.stop()
         self._expired(phase)
+
+
+def _nobody(_: WatchPhase) -> None:
+    """Is told nothing."""
