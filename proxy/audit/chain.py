@@ -7,16 +7,13 @@ from uuid import UUID
 
 import msgspec
 
-from proxy.audit.canonical import COLUMNS, FORMAT, uuid_field, word
+from proxy.audit.canonical import COLUMNS, FORMAT, Encoded, Fields, uuid_field, word
 
 Kind = Literal["intent", "row"]
 
 GENESIS_DOMAIN: Final = b"postern audit chain 1\n"
 STORED_COLUMNS: Final = (*COLUMNS, "prev_hash", "row_hash")
-COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
-COPY_TRAILER: Final = b"\xff\xff"
 
-_columns = Struct(">h").pack(len(STORED_COLUMNS))
 _hash_length = Struct(">i").pack(32)
 _seq = Struct(">iq").pack
 
@@ -26,6 +23,13 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
     seq: int
     hash: bytes
+
+
+class Linked(msgspec.Struct, frozen=True, gc=False):
+    """An entry in its place: the fields of `STORED_COLUMNS`, and the same in one piece."""
+
+    fields: Fields
+    joined: bytes
 
 
 def genesis(writer_id: UUID) -> Head:
@@ -39,19 +43,24 @@ def link_hash(previous: bytes, canonical: bytes) -> bytes:
 
 
 class Links:
-    """Appends entries to a writer's chain as tuples of a binary COPY."""
+    """Gives entries their place in a writer's chain."""
 
     def __init__(self, writer_id: UUID) -> None:
-        self._heads: dict[Kind, bytes] = {kind: _head(kind, writer_id) for kind in ("intent", "row")}
+        self._heads: dict[Kind, tuple[Fields, bytes]] = {kind: _head(kind, writer_id) for kind in ("intent", "row")}
 
-    def append(self, into: bytearray, after: Head, kind: Kind, body: bytes) -> Head:
-        """Add the tuple of an entry to `into`; return the new head. `body` is what `Encoder` made."""
-        seq = after.seq + 1
-        canonical = self._heads[kind] + _seq(8, seq) + body
+    def append(self, into: list[Linked], after: Head, kind: Kind, entry: Encoded) -> Head:
+        """Add an entry to `into`; return the new head."""
+        fields, head = self._heads[kind]
+        number = _seq(8, after.seq + 1)
+        canonical = head + number + entry.body
         made = hashlib.sha256(after.hash + canonical).digest()
-        into += b"".join((_columns, canonical, _hash_length, after.hash, _hash_length, made))
-        return Head(seq, made)
+        previous_field, hash_field = _hash_length + after.hash, _hash_length + made
+        into.append(
+            Linked((*fields, number, *entry.fields, previous_field, hash_field), canonical + previous_field + hash_field)
+        )
+        return Head(after.seq + 1, made)
 
 
-def _head(kind: Kind, writer_id: UUID) -> bytes:
-    return Struct(">ih").pack(2, FORMAT) + word(kind) + uuid_field(writer_id)
+def _head(kind: Kind, writer_id: UUID) -> tuple[Fields, bytes]:
+    fields = (Struct(">ih").pack(2, FORMAT), word(kind), uuid_field(writer_id))
+    return fields, b"".join(fields)
