@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import asyncpg
 
-from proxy.audit.chain import STORED_COLUMNS, Linked
+from proxy.audit.chain import STORED_COLUMNS, Link
 from proxy.audit.tuples import batched, copied
 from registry.database.driver import Connection, PreparedStatement
 from registry.database.queries import load
@@ -43,7 +43,7 @@ class Appending:
         )
         return cls(connection, await connection.prepare(_SQL["append"]), types["record_type"])
 
-    async def append(self, links: Sequence[Linked], timeout_s: float) -> None:
+    async def append(self, links: Sequence[Link], timeout_s: float) -> None:
         """Commit all of them or none."""
         if self._statement is not None and len(links) <= MOST_ENTRIES and _bytes(links) <= MOST_BYTES:
             try:
@@ -63,5 +63,5 @@ class Appending:
         return str(cast("Any", error).sqlstate)[:2] in _OUTDATED and not self._connection.is_closed()
 
 
-def _bytes(links: Sequence[Linked]) -> int:
-    return sum(len(link.joined) for link in links)
+def _bytes(links: Sequence[Link]) -> int:
+    return sum(len(link.canonical) for link in links)

@@ -7,14 +7,14 @@ from uuid import UUID
 
 import msgspec
 
-from proxy.audit.canonical import COLUMNS, FORMAT, Encoded, Fields, uuid_field, word
+from proxy.audit.canonical import COLUMNS, FORMAT, uuid_field, word
+from proxy.audit.form import SMALLINT, TEXT, UUID_, Form, typed
 
 Kind = Literal["intent", "row"]
 
 GENESIS_DOMAIN: Final = b"postern audit chain 1\n"
 STORED_COLUMNS: Final = (*COLUMNS, "prev_hash", "row_hash")
 
-_hash_length = Struct(">i").pack(32)
 _seq = Struct(">iq").pack
 
 
@@ -25,11 +25,15 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     hash: bytes
 
 
-class Linked(msgspec.Struct, frozen=True, gc=False):
-    """An entry in its place: the fields of `STORED_COLUMNS`, and the same in one piece."""
+class Link(msgspec.Struct, frozen=True, gc=False):
+    """An entry in its place: `canonical` is `opening`, the field `seq` and `entry`, all in their plain form."""
 
-    fields: Fields
-    joined: bytes
+    opening: Form
+    seq: int
+    entry: Form
+    canonical: bytes
+    prev_hash: bytes
+    row_hash: bytes
 
 
 def genesis(writer_id: UUID) -> Head:
@@ -46,21 +50,16 @@ class Links:
     """Gives entries their place in a writer's chain."""
 
     def __init__(self, writer_id: UUID) -> None:
-        self._heads: dict[Kind, tuple[Fields, bytes]] = {kind: _head(kind, writer_id) for kind in ("intent", "row")}
+        self._openings: dict[Kind, Form] = {kind: _opening(kind, writer_id) for kind in ("intent", "row")}
 
-    def append(self, into: list[Linked], after: Head, kind: Kind, entry: Encoded) -> Head:
+    def append(self, into: list[Link], after: Head, kind: Kind, entry: Form) -> Head:
         """Add an entry to `into`; return the new head."""
-        fields, head = self._heads[kind]
-        number = _seq(8, after.seq + 1)
-        canonical = head + number + entry.body
-        made = hashlib.sha256(after.hash + canonical).digest()
-        previous_field, hash_field = _hash_length + after.hash, _hash_length + made
-        into.append(
-            Linked((*fields, number, *entry.fields, previous_field, hash_field), canonical + previous_field + hash_field)
-        )
-        return Head(after.seq + 1, made)
+        opening, seq, previous = self._openings[kind], after.seq + 1, after.hash
+        canonical = opening.plain + _seq(8, seq) + entry.plain
+        made = hashlib.sha256(previous + canonical).digest()
+        into.append(Link(opening, seq, entry, canonical, previous, made))
+        return Head(seq, made)
 
 
-def _head(kind: Kind, writer_id: UUID) -> tuple[Fields, bytes]:
-    fields = (Struct(">ih").pack(2, FORMAT), word(kind), uuid_field(writer_id))
-    return fields, b"".join(fields)
+def _opening(kind: Kind, writer_id: UUID) -> Form:
+    return typed((SMALLINT, TEXT, UUID_), (Struct(">ih").pack(2, FORMAT), word(kind), uuid_field(writer_id)))

@@ -9,9 +9,10 @@ from uuid import UUID
 from msgspec import Struct
 from msgspec.structs import replace
 
-from proxy.audit.canonical import Encoded, Encoder
 from proxy.audit.chain import Kind
+from proxy.audit.encoder import Encoder
 from proxy.audit.errors import AuditUnavailable
+from proxy.audit.form import Form
 from proxy.audit.record import Intent, Outcome, Payload, Request, Row, Status, Subject
 
 UNAVAILABLE: Final = "audit.unavailable"
@@ -27,7 +28,7 @@ class Entry(Struct, eq=False):
 
     kind: Kind
     record: Intent | Row
-    made: Encoded
+    made: Form
     done: asyncio.Future[None] | None
     deadline: float
     is_patient: bool
@@ -36,8 +37,8 @@ class Entry(Struct, eq=False):
 
     @property
     def size(self) -> int:
-        """The bytes that it holds, as fields and in one piece."""
-        return 2 * len(self.made.body)
+        """The bytes that it holds, in both forms."""
+        return len(self.made.plain) + len(self.made.typed)
 
     @property
     def execution_id(self) -> UUID:
@@ -74,11 +75,11 @@ def encode_entry(
         return Entry(kind, record, reduced, done, deadline, is_patient, is_minimal=True)
 
 
-def _encode(encoder: Encoder, record: Intent | Row) -> Encoded:
+def _encode(encoder: Encoder, record: Intent | Row) -> Form:
     return encoder.intent(record) if isinstance(record, Intent) else encoder.row(record)
 
 
-def _encode_reduced(encoder: Encoder, record: Intent | Row, why: str) -> Encoded:
+def _encode_reduced(encoder: Encoder, record: Intent | Row, why: str) -> Form:
     try:
         return _encode(encoder, minimal(record, why))
     except _UNENCODABLE as error:

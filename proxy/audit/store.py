@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from proxy.audit.appending import Appending
-from proxy.audit.chain import Head, Linked
+from proxy.audit.chain import Head, Link
 from proxy.audit.errors import AuditStoreError
 from registry.database.driver import Connection, Queryable
 from registry.database.errors import DatabaseUnavailable
@@ -96,7 +96,7 @@ class Store:
             raise
         self._last_pid = made.get_server_pid()
 
-    async def append(self, links: Sequence[Linked]) -> None:
+    async def append(self, links: Sequence[Link]) -> None:
         """Commit links, all or none. Raises StoreLostError (outcome unknown) or EntryRefusedError (nothing stored)."""
         connection, appending = self._live(), self._appending
         if appending is None:
