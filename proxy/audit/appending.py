@@ -17,8 +17,7 @@ from registry.database.queries import load
 MOST_ENTRIES: Final = 16
 MOST_BYTES: Final = 1024 * 1024  # PostgreSQL holds the whole parameter several times
 _SQL = load("proxy.audit", "appending.sql")
-# What is said of a statement whose types or plan do not fit the database any more; nothing of the batch is stored.
-_OUTDATED: Final = frozenset({"0A", "26", "42", "XX"})
+_OUTDATED: Final = frozenset({"0A", "26", "42", "XX"})  # types, statement or plan do not fit; nothing was stored
 
 _log = logging.getLogger("postern.audit")
 
@@ -33,15 +32,24 @@ class Appending:
 
     @classmethod
     async def on(cls, connection: Connection) -> "Appending":
-        """Prepare the statement, if the database has its types."""
+        """Prepare the statement; where the database or the driver cannot have it, all goes by COPY."""
         types = await connection.fetchrow(_SQL["types"])
         if types is None:
             return cls(connection, None, 0)
-        # The parameter is passed as the bytes that it is.
-        await cast("Any", connection).set_builtin_type_codec(
-            types["name"], schema=types["schema"], codec_name="bytea", format="binary"
-        )
-        return cls(connection, await connection.prepare(_SQL["append"]), types["record_type"])
+        try:
+            await _pass_bytes(connection, types["name"], types["schema"])
+            statement = await connection.prepare(_SQL["append"])
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if connection.is_closed():
+                raise
+            _log.warning("the audit statement cannot be prepared, this connection uses COPY: %s", error)
+            return cls(connection, None, 0)
+        return cls(connection, statement, types["record_type"])
+
+    @property
+    def is_by_copy(self) -> bool:
+        """Whether every batch goes by COPY."""
+        return self._statement is None
 
     async def append(self, links: Sequence[Link], timeout_s: float) -> None:
         """Commit all of them or none."""
@@ -51,7 +59,7 @@ class Appending:
             except asyncpg.PostgresError as error:
                 if not self._is_outdated(error):
                     raise
-                _log.warning("the audit statement is outdated, this connection goes on by COPY: %s", error)
+                _log.warning("the audit statement fits no more, this connection goes on by COPY: %s", error)
                 self._statement = None
             else:
                 return
@@ -61,6 +69,11 @@ class Appending:
 
     def _is_outdated(self, error: asyncpg.PostgresError) -> bool:
         return str(cast("Any", error).sqlstate)[:2] in _OUTDATED and not self._connection.is_closed()
+
+
+async def _pass_bytes(connection: Connection, name: str, schema: str) -> None:
+    """Let the driver take the bytes of a value of this type as they are, as it does for bytea."""
+    await cast("Any", connection).set_builtin_type_codec(name, schema=schema, codec_name="bytea", format="binary")
 
 
 def _bytes(links: Sequence[Link]) -> int:

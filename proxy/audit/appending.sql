@@ -1,5 +1,5 @@
 -- name: types
-select t.typname as name, n.nspname as schema, 'audit_link'::regtype::oid as record_type
+select t.typname as name, n.nspname as schema, to_regtype('audit_link')::oid as record_type
   from pg_type t join pg_namespace n on n.oid = t.typnamespace
  where t.oid = to_regtype('audit_batch')
 

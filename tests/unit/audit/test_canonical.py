@@ -21,6 +21,7 @@ from proxy.audit.tuples import COPY_HEADER, copied
 from proxy.audit.walk import CopyReader
 from proxy.audit.walk import Link as Found
 from tests.unit.audit import reference
+from tests.unit.audit.generated import requests
 from tests.unit.audit.samples import call, outcome, refusal, request
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "audit_chain.json"
@@ -136,21 +137,6 @@ def test_times_keep_their_microseconds(value: datetime) -> None:
 def test_a_time_without_zone_is_refused() -> None:
     with pytest.raises(TypeError):
         microseconds(datetime(2026, 1, 1))  # noqa: DTZ001
-
-
-words = st.none() | st.text(max_size=20)
-requests = st.builds(
-    Request,
-    execution_id=st.uuids(),
-    server=st.text(max_size=2000),
-    started=st.datetimes(timezones=st.just(UTC)),
-    http_method=st.text(max_size=9),
-    method=words,
-    tool=words,
-    subject=st.builds(Subject, st.text(max_size=9), words, words, words, words, words),
-    scopes=st.builds(Scopes, st.lists(st.text(max_size=9)).map(tuple), st.just(()), st.lists(st.text(max_size=600), max_size=3).map(tuple)),
-    trace_id=words,
-)  # fmt: skip
 
 
 @given(st.lists(requests, min_size=1, max_size=4), st.integers(1, 300))
