@@ -8,16 +8,13 @@ from uuid import UUID
 import msgspec
 
 from proxy.audit.canonical import COLUMNS, FORMAT, uuid_field, word
+from proxy.audit.form import SMALLINT, TEXT, UUID_, Form, typed
 
 Kind = Literal["intent", "row"]
 
 GENESIS_DOMAIN: Final = b"postern audit chain 1\n"
 STORED_COLUMNS: Final = (*COLUMNS, "prev_hash", "row_hash")
-COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
-COPY_TRAILER: Final = b"\xff\xff"
 
-_columns = Struct(">h").pack(len(STORED_COLUMNS))
-_hash_length = Struct(">i").pack(32)
 _seq = Struct(">iq").pack
 
 
@@ -26,6 +23,17 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
     seq: int
     hash: bytes
+
+
+class Link(msgspec.Struct, frozen=True, gc=False):
+    """An entry in its place: `canonical` is `opening`, the field `seq` and `entry`, all in their plain form."""
+
+    opening: Form
+    seq: int
+    entry: Form
+    canonical: bytes
+    prev_hash: bytes
+    row_hash: bytes
 
 
 def genesis(writer_id: UUID) -> Head:
@@ -39,19 +47,19 @@ def link_hash(previous: bytes, canonical: bytes) -> bytes:
 
 
 class Links:
-    """Appends entries to a writer's chain as tuples of a binary COPY."""
+    """Gives entries their place in a writer's chain."""
 
     def __init__(self, writer_id: UUID) -> None:
-        self._heads: dict[Kind, bytes] = {kind: _head(kind, writer_id) for kind in ("intent", "row")}
+        self._openings: dict[Kind, Form] = {kind: _opening(kind, writer_id) for kind in ("intent", "row")}
 
-    def append(self, into: bytearray, after: Head, kind: Kind, body: bytes) -> Head:
-        """Add the tuple of an entry to `into`; return the new head. `body` is what `Encoder` made."""
-        seq = after.seq + 1
-        canonical = self._heads[kind] + _seq(8, seq) + body
-        made = hashlib.sha256(after.hash + canonical).digest()
-        into += b"".join((_columns, canonical, _hash_length, after.hash, _hash_length, made))
+    def append(self, into: list[Link], after: Head, kind: Kind, entry: Form) -> Head:
+        """Add an entry to `into`; return the new head."""
+        opening, seq, previous = self._openings[kind], after.seq + 1, after.hash
+        canonical = opening.plain + _seq(8, seq) + entry.plain
+        made = hashlib.sha256(previous + canonical).digest()
+        into.append(Link(opening, seq, entry, canonical, previous, made))
         return Head(seq, made)
 
 
-def _head(kind: Kind, writer_id: UUID) -> bytes:
-    return Struct(">ih").pack(2, FORMAT) + word(kind) + uuid_field(writer_id)
+def _opening(kind: Kind, writer_id: UUID) -> Form:
+    return typed((SMALLINT, TEXT, UUID_), (Struct(">ih").pack(2, FORMAT), word(kind), uuid_field(writer_id)))

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from proxy.audit.canonical import Encoder
-from proxy.audit.chain import COPY_HEADER, COPY_TRAILER, FORMAT, Head, Links, genesis
+from proxy.audit.canonical import FORMAT
+from proxy.audit.chain import Head, Link, Links, genesis
 from proxy.audit.debts import Debts
+from proxy.audit.encoder import Encoder
 from proxy.audit.entry import Entry, encode_entry, minimal, owed
 from proxy.audit.errors import AuditConflict, AuditUnavailable
 from proxy.audit.limits import Counters, Limits
@@ -153,12 +154,12 @@ class Flusher:
 
     async def _commit(self, batch: list[Entry]) -> None:
         """Commit a batch; if PostgreSQL refuses an entry, each on its own."""
-        tuples, head = bytearray(COPY_HEADER), self._head
+        linked: list[Link] = []
+        head = self._head
         for entry in batch:
-            head = self._links.append(tuples, head, entry.kind, entry.body)
-        tuples += COPY_TRAILER
+            head = self._links.append(linked, head, entry.kind, entry.made)
         try:
-            await self._store.append(tuples)
+            await self._store.append(linked)
         except EntryRefusedError as refused:
             await self._commit_singly(batch, refused.sqlstate)
         except BaseException:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, cast
@@ -11,7 +11,8 @@ from uuid import UUID
 
 import asyncpg
 
-from proxy.audit.chain import STORED_COLUMNS, Head
+from proxy.audit.appending import Appending
+from proxy.audit.chain import Head, Link
 from proxy.audit.errors import AuditStoreError
 from registry.database.driver import Connection, Queryable
 from registry.database.errors import DatabaseUnavailable
@@ -66,6 +67,7 @@ class Store:
         self.instance = instance
         self._timeout_s = commit_timeout_s
         self._connection: Connection | None = None
+        self._appending: Appending | None = None
         self._last_pid = 0
 
     async def open(self) -> None:
@@ -85,6 +87,7 @@ class Store:
             async with asyncio.timeout(LOCK_WAIT_S):
                 await self._make_durable(made)
                 await self._lock(made)
+                self._appending = await Appending.on(made)
         except _LOST as error:
             self.drop()
             raise StoreLostError(f"the session cannot be set up: {error!r}") from error
@@ -93,13 +96,13 @@ class Store:
             raise
         self._last_pid = made.get_server_pid()
 
-    async def append(self, tuples: bytearray) -> None:
-        """Commit a whole binary COPY. Raises StoreLostError (outcome unknown) or EntryRefusedError (nothing stored)."""
-        connection = cast("Any", self._live())
+    async def append(self, links: Sequence[Link]) -> None:
+        """Commit links, all or none. Raises StoreLostError (outcome unknown) or EntryRefusedError (nothing stored)."""
+        connection, appending = self._live(), self._appending
+        if appending is None:
+            raise StoreLostError("the connection was lost")
         try:
-            await connection.copy_to_table(
-                "audit_entries", source=tuples, columns=STORED_COLUMNS, format="binary", timeout=self._timeout_s
-            )
+            await appending.append(links, self._timeout_s)
         except asyncpg.PostgresError as error:
             sqlstate = str(cast("Any", error).sqlstate)
             if sqlstate[:2] in _DATA_CLASSES and not connection.is_closed():
@@ -146,7 +149,7 @@ class Store:
         """Cut the connection, if there is one."""
         if self._connection is not None:
             self._connection.terminate()
-            self._connection = None
+            self._connection = self._appending = None
 
     def _live(self) -> Connection:
         if self._connection is None or self._connection.is_closed():

@@ -9,7 +9,8 @@ from typing import Final
 from uuid import UUID
 
 from proxy.audit.canonical import COLUMNS, moment
-from proxy.audit.chain import COPY_HEADER, STORED_COLUMNS
+from proxy.audit.chain import STORED_COLUMNS
+from proxy.audit.tuples import COPY_HEADER
 
 _count = Struct(">h").unpack_from
 _length = Struct(">i").unpack_from

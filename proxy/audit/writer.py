@@ -1,6 +1,6 @@
 """Group commit: whatever was queued while the last commit ran is the next one, without a timer (SPEC A3, A4, A7).
 
-write_* ─▶ line ─▶ flusher: link into the chain ─▶ one COPY, one commit ─▶ release every waiter
+write_* ─▶ line ─▶ flusher: link into the chain ─▶ one statement, one commit ─▶ release every waiter
 
 While the store is away intents fail at once; rows of what was forwarded wait up to `patience_s`, then they are owed.
 """
@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from proxy.audit.canonical import Encoder
-from proxy.audit.chain import FORMAT
+from proxy.audit.canonical import FORMAT
+from proxy.audit.encoder import Encoder
 from proxy.audit.entry import encode_entry
 from proxy.audit.errors import AuditUnavailable
 from proxy.audit.flusher import Flusher

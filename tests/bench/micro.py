@@ -23,8 +23,8 @@ from typing import Any, cast
 import uvloop
 
 from proxy.answers import execution_header
-from proxy.audit.canonical import Encoder
 from proxy.audit.chain import Links, genesis
+from proxy.audit.encoder import Encoder
 from proxy.audit.record import Intent, Row, Status
 from proxy.call import Call
 from proxy.edge.head import check_framing, read_target, render_head
@@ -81,7 +81,7 @@ def steps_of(setting: Setting) -> list[Step]:
         Step("guard: arguments against the contract", 1, lambda: run(setting.guard.before(made))),
         Step("what the rows say of the request", 2, made.request),
         Step("encode the intent", 1, lambda: encoder.intent(intent)),
-        Step("link into the chain", 2, lambda: links.append(bytearray(), head, "row", encoded)),
+        Step("link into the chain", 2, lambda: links.append([], head, "row", encoded)),
         Step("headers to the server", 1, lambda: to_upstream(headers, Era.MODERN)),
         Step("encode the message", 1, envelope.encoded),
         Step("render the request", 1, lambda: render_request(b"POST", b"/mcp", b"host", outgoing, body)),

@@ -12,11 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from proxy.audit.canonical import COLUMNS, NULL, WORD_BYTES, Encoder, microseconds, moment, number, text
-from proxy.audit.chain import COPY_HEADER, COPY_TRAILER, Head, Links, genesis
+from proxy.audit.canonical import COLUMNS, NULL, WORD_BYTES, microseconds, moment, number, text
+from proxy.audit.chain import Head, Link, Links, genesis
+from proxy.audit.encoder import Encoder
+from proxy.audit.form import Form
 from proxy.audit.record import Intent, Outcome, Payload, Request, Row, Scopes, Status, Subject
-from proxy.audit.walk import CopyReader, Link
+from proxy.audit.tuples import COPY_HEADER, copied
+from proxy.audit.walk import CopyReader
+from proxy.audit.walk import Link as Found
 from tests.unit.audit import reference
+from tests.unit.audit.generated import requests
 from tests.unit.audit.samples import call, outcome, refusal, request
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "audit_chain.json"
@@ -24,14 +29,15 @@ WRITER = UUID("01936f2c-7d40-7000-8000-00000000beef")
 BEGUN = datetime(2026, 11, 23, 3, 12, 0, 1, tzinfo=UTC)
 
 
-def chained(*bodies: tuple[Any, bytes], writer: UUID = WRITER) -> tuple[bytearray, Head]:
-    links, head, copied = Links(writer), genesis(writer), bytearray(COPY_HEADER)
-    for kind, body in bodies:
-        head = links.append(copied, head, kind, body)
-    return copied + COPY_TRAILER, head
+def chained(*entries: tuple[Any, Form], writer: UUID = WRITER) -> tuple[bytes, Head]:
+    links, head = Links(writer), genesis(writer)
+    linked: list[Link] = []
+    for kind, made in entries:
+        head = links.append(linked, head, kind, made)
+    return bytes(copied(linked)), head
 
 
-def read(copied: bytes, piece: int = 1 << 20) -> list[Link]:
+def read(copied: bytes, piece: int = 1 << 20) -> list[Found]:
     reader = CopyReader()
     return [link for at in range(0, len(copied), piece) for link in reader.feed(copied[at : at + piece])]
 
@@ -92,11 +98,11 @@ def vector_records() -> list[tuple[str, Intent | Row]]:
 
 def test_the_encoder_makes_the_vectors() -> None:
     encoder = Encoder("host-1")
-    bodies: list[tuple[Any, bytes]] = [
+    bodies: list[tuple[Any, Form]] = [
         ("intent", encoder.intent(record)) if isinstance(record, Intent) else ("row", encoder.row(record))
         for _, record in vector_records()
     ]
-    links = read(bytes(chained(*bodies)[0]))
+    links = read(chained(*bodies)[0])
     assert [link.row_hash.hex() for link in links] == [vector["row_hash"] for vector in vectors()]
     assert [name for name, _ in vector_records()] == [vector["name"] for vector in vectors()]
 
@@ -133,26 +139,11 @@ def test_a_time_without_zone_is_refused() -> None:
         microseconds(datetime(2026, 1, 1))  # noqa: DTZ001
 
 
-words = st.none() | st.text(max_size=20)
-requests = st.builds(
-    Request,
-    execution_id=st.uuids(),
-    server=st.text(max_size=2000),
-    started=st.datetimes(timezones=st.just(UTC)),
-    http_method=st.text(max_size=9),
-    method=words,
-    tool=words,
-    subject=st.builds(Subject, st.text(max_size=9), words, words, words, words, words),
-    scopes=st.builds(Scopes, st.lists(st.text(max_size=9)).map(tuple), st.just(()), st.lists(st.text(max_size=600), max_size=3).map(tuple)),
-    trace_id=words,
-)  # fmt: skip
-
-
 @given(st.lists(requests, min_size=1, max_size=4), st.integers(1, 300))
 def test_a_copy_cut_anywhere_reads_back_and_every_link_holds(asked: list[Request], piece: int) -> None:
     encoder = Encoder("host")
-    copied, head = chained(*(("intent", encoder.intent(Intent(each))) for each in asked))
-    links = read(bytes(copied), piece)
+    made, head = chained(*(("intent", encoder.intent(Intent(each))) for each in asked))
+    links = read(made, piece)
     assert [link.execution_id for link in links] == [each.execution_id for each in asked]
     assert [link.started_at for link in links] == [each.started for each in asked]
     assert all(link.computed == link.row_hash for link in links)
@@ -163,9 +154,9 @@ def test_a_copy_cut_anywhere_reads_back_and_every_link_holds(asked: list[Request
 def test_any_changed_byte_of_an_entry_is_seen(data: st.DataObject) -> None:
     encoder = Encoder("host")
     intent, row = call()
-    copied, _ = chained(("intent", encoder.intent(intent)), ("row", encoder.row(row)), ("row", encoder.row(refusal())))
-    place = data.draw(st.integers(len(COPY_HEADER), len(copied) - 3))
-    changed = bytearray(copied)
+    made, _ = chained(("intent", encoder.intent(intent)), ("row", encoder.row(row)), ("row", encoder.row(refusal())))
+    place = data.draw(st.integers(len(COPY_HEADER), len(made) - 3))
+    changed = bytearray(made)
     changed[place] ^= data.draw(st.integers(1, 255))
     try:
         links = read(bytes(changed))
@@ -180,7 +171,7 @@ def test_any_changed_byte_of_an_entry_is_seen(data: st.DataObject) -> None:
             and link.seq == expected.seq + 1
         )
         expected = Head(link.seq, link.row_hash)
-    assert not (whole and len(links) == 3 and expected.hash == read(bytes(copied))[-1].row_hash)
+    assert not (whole and len(links) == 3 and expected.hash == read(made)[-1].row_hash)
 
 
 def test_something_else_is_no_copy() -> None:
@@ -190,12 +181,12 @@ def test_something_else_is_no_copy() -> None:
 
 def test_long_scope_lists_are_cut() -> None:
     many = Scopes((), tuple(f"s{n}" for n in range(2000)), ())
-    assert len(Encoder("h").intent(Intent(request(scopes=many)))) < WORD_BYTES * 20
+    assert len(Encoder("h").intent(Intent(request(scopes=many))).plain) < WORD_BYTES * 20
 
 
 def test_odd_hooks_are_still_a_row() -> None:
     for hooks in (({"at": BEGUN},), ({"n": 2**200},), ({"bad": "\ud800"},)):
-        assert Encoder("h").row(Row(request(), outcome(hooks=hooks)))
+        assert Encoder("h").row(Row(request(), outcome(hooks=hooks))).plain
 
 
 def test_the_documented_columns_are_the_hashed_ones() -> None:
