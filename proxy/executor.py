@@ -8,7 +8,7 @@ committed (SPEC A4). What a stream carries before its last event (progress, serv
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from time import monotonic
 from typing import Protocol, cast
 
@@ -44,8 +44,8 @@ class AuditSink(Protocol):
     def healthy(self) -> bool: ...
     @property
     def counters(self) -> Counters: ...
-    async def write_intent(self, intent: Intent) -> None: ...
-    async def write_row(self, row: Row) -> None: ...
+    def write_intent(self, intent: Intent) -> Awaitable[None]: ...
+    def write_row(self, row: Row) -> Awaitable[None]: ...
 
 
 class Executor:

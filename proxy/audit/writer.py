@@ -7,6 +7,7 @@ While the store is away intents fail at once; rows of what was forwarded wait up
 
 import asyncio
 import os
+from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -92,22 +93,18 @@ class AuditWriter:
         """How many entries wait for a commit."""
         return len(self._line)
 
-    async def write_intent(self, intent: Intent) -> None:
+    def write_intent(self, intent: Intent) -> Awaitable[None]:
         """Return after the commit; raise AuditUnavailable when the intent is not known to be durable."""
-        if self._line.is_full:
-            await self._find_room(intent, is_patient=False)
-        await self._queue(intent, is_patient=False)
+        return self._wait_in_line(intent, is_patient=False) if self._line.is_full else self._queue(intent, False)
 
-    async def write_row(self, row: Row) -> None:
+    def write_row(self, row: Row) -> Awaitable[None]:
         """Return after the commit; raise AuditUnavailable when the row is not known to be durable.
 
         A row of what was forwarded waits for the store to come back, up to `patience_s`. One that could not be
         committed in time is owed: it is written, and says so, when the store is back.
         """
         is_patient = row.outcome.upstream_us is not None or row.request.execution_id in self._flusher.open_intents
-        if self._line.is_full:
-            await self._find_room(row, is_patient=is_patient)
-        await self._queue(row, is_patient=is_patient)
+        return self._wait_in_line(row, is_patient=is_patient) if self._line.is_full else self._queue(row, is_patient)
 
     async def aclose(self) -> None:
         """Commit what is queued, within `drain_s`, and end."""
@@ -125,19 +122,23 @@ class AuditWriter:
         self._flusher.healthy = True
         self._task = asyncio.create_task(self._flusher.run(), name="audit writer")
 
-    async def _find_room(self, record: Intent | Row, *, is_patient: bool) -> None:
-        """Wait until the line is not full any more; that is the back-pressure."""
+    async def _wait_in_line(self, record: Intent | Row, *, is_patient: bool) -> None:
+        """Wait until the line is not full any more, which is the back-pressure, and then for the commit."""
         self._refuse_when_away(record, is_patient=is_patient)
         if not await self._line.room(self._limits.queue_wait_s):
             raise self._refusal(record, "the audit queue is full")
+        await self._queue(record, is_patient)
 
-    def _queue(self, record: Intent | Row, *, is_patient: bool) -> asyncio.Future[None]:
+    def _queue(self, record: Intent | Row, is_patient: bool) -> asyncio.Future[None]:
         """Put the record into the line; its commit completes the future."""
-        self._refuse_when_away(record, is_patient=is_patient)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        entry = encode_entry(self._encoder, record, done, loop.time() + self._limits.patience_s, is_patient=is_patient)
-        self._line.add(entry)
+        until = loop.time() + self._limits.patience_s
+        try:
+            self._refuse_when_away(record, is_patient=is_patient)
+            self._line.add(encode_entry(self._encoder, record, done, until, is_patient=is_patient))
+        except AuditUnavailable as error:
+            done.set_exception(error)
         return done
 
     def _refuse_when_away(self, record: Intent | Row, *, is_patient: bool) -> None:

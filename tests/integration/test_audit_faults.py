@@ -119,7 +119,7 @@ async def commit_cut(server: PrivatePostgres, cut: Callable[[AuditWriter], Await
     asked = request(tool="slow")
     await writer.write_intent(Intent(asked))
     row = Row(asked, outcome())
-    writing = asyncio.create_task(writer.write_row(row))
+    writing = asyncio.ensure_future(writer.write_row(row))
     async with connection(server.dsn(SUPERUSER)) as admin:
         busy = "select count(*) from pg_stat_activity where application_name = 'postern audit' and state = 'active'"
         for _ in range(500):

@@ -27,7 +27,7 @@ async def test_a_row_that_was_written_first_and_committed_last_is_told(database:
         tail = Tail("audit_log", Filter())
         await tail.start(auditor, 0)
         await owner.execute("select pg_advisory_lock($1)", GATE)
-        writing = asyncio.create_task(early.write_row(slow))
+        writing = asyncio.ensure_future(early.write_row(slow))
         for row in quick:
             await late.write_row(row)
         told = [row["execution_id"] for row in await tail.advance(auditor)]

@@ -194,7 +194,7 @@ async def test_a_closed_writer_refuses(database: Database) -> None:
 
 async def test_close_commits_what_is_queued(database: Database) -> None:
     async with opened(database) as writer:
-        waiting = [asyncio.create_task(writer.write_row(refusal())) for _ in range(100)]
+        waiting = [asyncio.ensure_future(writer.write_row(refusal())) for _ in range(100)]
         await asyncio.sleep(0)
         await writer.aclose()
         await asyncio.gather(*waiting)
@@ -203,7 +203,7 @@ async def test_close_commits_what_is_queued(database: Database) -> None:
 
 async def test_a_cancelled_waiter_leaves_its_row_and_the_others(database: Database) -> None:
     async with opened(database) as writer:
-        first, second = (asyncio.create_task(writer.write_row(refusal())) for _ in range(2))
+        first, second = (asyncio.ensure_future(writer.write_row(refusal())) for _ in range(2))
         await asyncio.sleep(0)
         first.cancel()
         await second
@@ -214,7 +214,7 @@ async def test_a_full_queue_presses_back_then_refuses(database: Database) -> Non
     async with opened(database, queue_entries=10, queue_wait_s=0.2) as writer, connection(database.dsn()) as owner:
         async with owner.transaction():
             await owner.execute("lock table audit_entries in access exclusive mode")
-            waiting = [asyncio.create_task(writer.write_row(refusal())) for _ in range(40)]
+            waiting = [asyncio.ensure_future(writer.write_row(refusal())) for _ in range(40)]
             done, pending = await asyncio.wait(waiting, timeout=1.5)
             assert {type(task.exception()) for task in done} == {AuditUnavailable}
             assert 10 <= len(pending) <= 21  # a queue full, and at most as many in the commit that hangs
