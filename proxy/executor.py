@@ -102,7 +102,11 @@ class Executor:
         """
         acts = call.is_tool_call or call.is_long_lived or call.method in ACTS_ON_ONE
         needs_intent = acts or not self._audit.healthy
-        if needs_intent and not await self.intend(exchange, call):
+        try:
+            if needs_intent:
+                await self._audit.write_intent(Intent(call.request()))
+        except AuditUnavailable as error:
+            await _unrecorded(exchange, call, error)
             return
         running = 0 if call.is_long_lived else 1
         self.in_flight += 1
@@ -113,12 +117,12 @@ class Executor:
             route.load.running -= running
             self.in_flight -= 1
 
-    async def intend(self, exchange: Exchange | None, call: Call) -> bool:
-        """Commit the intent; if that cannot be done say so on `exchange` and return False (SPEC A3, A4)."""
+    async def intend(self, call: Call) -> bool:
+        """Commit the intent of a request that began without one; False if that cannot be done (SPEC A3, A4)."""
         try:
             await self._audit.write_intent(Intent(call.request()))
         except AuditUnavailable as error:
-            return await _unrecorded(exchange, call, error)
+            return await _unrecorded(None, call, error)
         return True
 
     async def _record_shared(self, call: Call, outcome: Outcome) -> bool:

@@ -111,7 +111,7 @@ class Pipeline:
             refusal
             or self._find_room(call, route)
             or (await expect_answer(call, self._sessions) if call.era is Era.LEGACY else None)
-            or await route.guard.before(call)
+            or (None if route.guard.admits(call) else await route.guard.before(call))
             or route
         )
 

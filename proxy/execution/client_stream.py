@@ -37,7 +37,7 @@ class Office(Protocol):
 
     @property
     def sessions(self) -> Memory: ...
-    async def intend(self, exchange: Exchange | None, call: Call) -> bool: ...
+    async def intend(self, call: Call) -> bool: ...
     async def record(self, exchange: Exchange | None, call: Call, outcome: Outcome) -> bool: ...
 
 
@@ -76,7 +76,7 @@ class ClientStream:
             return
         if not self._is_intended:
             self._is_intended = True
-            if not await self._office.intend(None, self._call):
+            if not await self._office.intend(self._call):
                 raise EndedError(UNRECORDABLE)
         self.is_open = True
         await self._exchange.open(self.status, self._all_headers())

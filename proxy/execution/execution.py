@@ -5,7 +5,7 @@ conversation ─▶ Reply ─▶ row ─▶ answer
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import time
 
 from proxy.answers import JSON, NO_STORE, encode, execution_header, refusal_body, refusal_headers
@@ -150,9 +150,9 @@ class Execution:
         if reply.event is None and conversation.is_streaming:
             await self._conclude(failed(refusal_of_status(reply.status)))
             return
-        judged = (
-            await judge_answer(self._route, call, message, reply.whole or reply.body, reply.status) if message else None
-        )
+        judged = None
+        if message is not None:
+            judged = await judge_answer(self._route, call, message, reply.whole or reply.body, reply.status)
         self._shape(reply, judged)
         verdict = judged.verdict if judged is not None else judge(None, reply.status)
         decision = (judged.withheld if judged is not None else None) or call.decision
@@ -166,8 +166,14 @@ class Execution:
             upstream_us=conversation.upstream_us(),
             events=conversation.events,
         )
-        if await self._record(outcome):
-            await self._release(reply)
+        if not await self._record(outcome):
+            await self._give_up()
+        elif reply.event is None:
+            headers = (*reply.headers, execution_header(call.execution_id))
+            await self._exchange.answer(reply.status, headers, reply.body)
+        else:
+            conversation.stream.prepare(reply.status, reply.headers)
+            await conversation.stream.finish(reply.before + reply.body)
 
     def _shape(self, reply: Reply, judged: Judgement | None) -> None:
         """Take out of a list what the caller may not see; make a bare HTTP error a JSON-RPC one."""
@@ -188,15 +194,6 @@ class Execution:
                 encode(changed) if reply.event is None else self._conversation.stream.reframed(reply.event, changed)
             )
 
-    async def _release(self, reply: Reply) -> None:
-        if reply.event is not None:
-            stream = self._conversation.stream
-            stream.prepare(reply.status, reply.headers)
-            await stream.finish(reply.before + reply.body)
-            return
-        headers = [*reply.headers, execution_header(self.call.execution_id)]
-        await self._exchange.answer(reply.status, headers, reply.body)
-
     async def _conclude(self, end: End) -> None:
         """Record that there was no answer, and say so where somebody listens."""
         call, conversation = self.call, self._conversation
@@ -212,8 +209,8 @@ class Execution:
             events=conversation.events,
         )
         if not await self._record(outcome):
-            return
-        if conversation.is_streaming:
+            await self._give_up()
+        elif conversation.is_streaming:
             await conversation.stream.give_up(end.told, end.retry_ms)
         elif end.told is not None and end.in_stream:
             await conversation.stream.refuse(end.told)
@@ -225,15 +222,15 @@ class Execution:
         else:
             await self._exchange.answer(202, [execution_header(call.execution_id)], b"")
 
-    async def _record(self, outcome: Outcome) -> bool:
-        """Commit the one row; where that cannot be, say so and nothing else."""
+    def _record(self, outcome: Outcome) -> Awaitable[bool]:
+        """Commit the one row; where that cannot be, say so unless a stream is open."""
         self._is_recorded = True
-        is_streaming = self._conversation.is_streaming
-        if await self._office.record(None if is_streaming else self._exchange, self.call, outcome):
-            return True
-        if is_streaming:
+        return self._office.record(None if self._conversation.is_streaming else self._exchange, self.call, outcome)
+
+    async def _give_up(self) -> None:
+        """There is no row: an open stream says so and nothing else."""
+        if self._conversation.is_streaming:
             await self._conversation.stream.give_up(UNRECORDABLE.told)
-        return False
 
     async def _interrupt(self) -> None:
         """The drain's budget is used up: the request ends here."""

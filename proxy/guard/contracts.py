@@ -24,7 +24,8 @@ _REMEMBERED = 20_000
 class Contracts:
     """One server's state in one worker. `on_change` is called when what is known to have drifted changed.
 
-    `revision` counts these changes, and the reasons to look again.
+    `revision` counts these changes, and the reasons to look again. Idle: nothing would be compared. Strict: nothing may
+    be used before the server was looked at.
     """
 
     def __init__(self, server: Server, lock: ServerLock | None, on_change: Callable[[], None] | None = None) -> None:
@@ -35,6 +36,9 @@ class Contracts:
         self._lock = lock or ServerLock()
         self._mode: Mode = contract.drift
         self._resources: Mode = contract.resources or contract.drift
+        modes = (self.mode("tools"), self.mode("resources"))
+        self.is_idle = modes == ("skip", "skip")
+        self.is_strict = "strict" in modes
         self._found: dict[tuple[Subject, str], Drift] = {}
         self._same: set[bytes] = set()
         self.is_verified = False
@@ -44,16 +48,6 @@ class Contracts:
         """Return what happens to what drifted."""
         mode = self._resources if kind in {"resources", "templates"} else self._mode
         return mode if self.is_locked or mode == "strict" else "skip"
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing would be compared."""
-        return self.mode("tools") == "skip" and self.mode("resources") == "skip"
-
-    @property
-    def is_strict(self) -> bool:
-        """Whether nothing may be used before the server was looked at."""
-        return "strict" in (self.mode("tools"), self.mode("resources"))
 
     def findings(self) -> Findings:
         """Return what is known to have drifted, by kind and name."""

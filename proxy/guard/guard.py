@@ -15,7 +15,7 @@ from proxy import errors
 from proxy.call import Call
 from proxy.errors import Refusal
 from proxy.guard.contracts import Contracts
-from proxy.guard.input import examine, run_hooks
+from proxy.guard.input import examine, has_input_fault, run_hooks
 from proxy.guard.lists import GREETINGS, LISTS, judge_greeting, judge_list
 from proxy.guard.outcome import PASSED, Guarded
 from proxy.guard.output import is_as_promised, judge_result, judge_task, tell_failure
@@ -89,6 +89,19 @@ class Guard:
         """Return the headers that mirror a tool's arguments, as far as its pinned schema declares any."""
         return self._tool(tool).params
 
+    def admits(self, call: Call) -> bool:
+        """Whether a call passes without further ado: nothing to wait for, no hooks, and its arguments fit.
+
+        Where it does not, `before` says why, or does what is to be done.
+        """
+        if self.is_idle:
+            return True
+        if self.contracts.is_strict or not call.is_tool_call or call.target is None:
+            return False
+        tool = self._tool(call.target)
+        call.contract = tool.digest
+        return tool.is_idle or not (tool.before or tool.params or has_input_fault(call, tool))
+
     async def before(self, call: Call) -> Refusal | None:
         """Admit an authorized request, or refuse it; hooks may have rewritten its arguments."""
         target = call.target
@@ -108,16 +121,31 @@ class Guard:
             self.counts.warned += 1
         return refusal
 
+    def is_content(self, call: Call, message: dict[str, object]) -> bool:
+        """Whether the answer to a call passes as it is: the server's promise is kept, and no hook wants to see it.
+
+        Where it does not, `after` says what becomes of it.
+        """
+        if self.is_idle:
+            return True
+        if not call.is_tool_call:
+            return False
+        tool = self._tool(call.target or "")
+        if tool.is_idle:
+            return True
+        call.contract = tool.digest
+        return is_as_promised(call, tool, message, self.server.contract.output)
+
     async def after(self, call: Call, message: dict[str, object]) -> Guarded:
         """Judge the answer to a request before its row is written."""
         if self.is_idle:
             return PASSED
         method = call.method
         if (judge := _JUDGES.get(method or "")) is not None:
-            tool, mode = self._tool(call.target or ""), self.server.contract.output
-            if tool.is_idle or (call.is_tool_call and is_as_promised(call, tool, message, mode)):
+            tool = self._tool(call.target or "")
+            if tool.is_idle:
                 return PASSED
-            guarded = await judge(call, tool, message, mode)
+            guarded = await judge(call, tool, message, self.server.contract.output)
         elif method in LISTS:
             guarded = judge_list(self.contracts, call, message)
         else:

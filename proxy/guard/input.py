@@ -14,6 +14,11 @@ from proxy.wire.headers import check_params
 from proxy.wire.jsonrpc import Envelope
 
 
+def has_input_fault(call: Call, tool: ToolGuard) -> bool:
+    """Whether the arguments do not fit the schema."""
+    return call.envelope is not None and tool.input_fault(_arguments(call.envelope)) is not None
+
+
 def examine(call: Call, tool: ToolGuard, mode: Mode) -> Refusal | None:
     """Return why the call is refused: its arguments fit neither the headers that mirror them nor the schema."""
     envelope = call.envelope
