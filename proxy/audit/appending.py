@@ -35,6 +35,7 @@ class Appending:
         """Prepare the statement; where the database or the driver cannot have it, all goes by COPY."""
         types = await connection.fetchrow(_SQL["types"])
         if types is None:
+            _log.warning("the database has no type audit_batch (run `postern migrate`), this connection uses COPY")
             return cls(connection, None, 0)
         try:
             await _pass_bytes(connection, types["name"], types["schema"])

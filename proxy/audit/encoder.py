@@ -95,11 +95,11 @@ class Encoder:
                 _moment(8, begun, 16, execution_id), known.plain, session, version, trace, remote, instance,
                 content, size, sha256,
             )),
-            b"".join((
-                _typed_moment(TIME, 8, begun, UUID_, 16, execution_id), known.typed,
+            (
+                _typed_moment(TIME, 8, begun, UUID_, 16, execution_id), *known.typed,
                 TEXT, session, TEXT, version, TEXT, trace, TEXT, remote, TEXT, instance,
                 TEXT, content, BIGINT, size, BYTEA, sha256,
-            )),
+            ),
         )  # fmt: skip
 
     def _remember(self, asked: tuple[object, ...], request: Request) -> Form:
@@ -139,10 +139,10 @@ class Encoder:
             b"".join((
                 known.plain, ended.plain, content, size, sha256, contract, artifact, error, events, hooks, times.plain,
             )),
-            b"".join((
-                known.typed, ended.typed, TEXT, content, BIGINT, size, BYTEA, sha256,
-                TEXT, contract, TEXT, artifact, TEXT, error, BIGINT, events, TEXT, hooks, times.typed,
-            )),
+            (
+                *known.typed, *ended.typed, TEXT, content, BIGINT, size, BYTEA, sha256,
+                TEXT, contract, TEXT, artifact, TEXT, error, BIGINT, events, TEXT, hooks, *times.typed,
+            ),
         )  # fmt: skip
 
     def _remember_said(self, said: tuple[Status, str, str, int]) -> Form:
@@ -178,9 +178,8 @@ def _ended(outcome: Outcome) -> Form:
     took, upstream = outcome.duration_us, outcome.upstream_us
     if upstream is not None and 0 <= took <= INT64 and 0 <= upstream <= INT64:
         at = microseconds(outcome.completed)
-        return Form(
-            _spans(8, at, 8, took, 8, upstream), _typed_spans(TIME, 8, at, BIGINT, 8, took, BIGINT, 8, upstream)
-        )
+        spans = _typed_spans(TIME, 8, at, BIGINT, 8, took, BIGINT, 8, upstream)
+        return Form(_spans(8, at, 8, took, 8, upstream), (spans,))
     return typed(_ENDED, (time(outcome.completed), number(took), number(upstream)))
 
 

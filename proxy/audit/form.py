@@ -21,13 +21,13 @@ UUID_: Final = _oid(2950)
 
 
 class Form(msgspec.Struct, frozen=True, gc=False):
-    """The same fields twice: in the canonical form, and each after its type."""
+    """The same fields twice: in the canonical form, and each after its type; the latter in pieces, yet to be joined."""
 
     plain: bytes
-    typed: bytes
+    typed: tuple[bytes, ...]
 
 
 def typed(types: Sequence[bytes], fields: Sequence[bytes]) -> Form:
     """Return fields in both forms."""
     pairs = zip(types, fields, strict=True)
-    return Form(b"".join(fields), b"".join(part for pair in pairs for part in pair))
+    return Form(b"".join(fields), (b"".join(part for pair in pairs for part in pair),))

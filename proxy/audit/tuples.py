@@ -35,9 +35,9 @@ def batched(links: Sequence[Link], record_type: int) -> bytes:
     for link in links:
         parts += (
             _record(_BESIDES_FIELDS + len(link.canonical) + _HASHES_BYTES, len(STORED_COLUMNS)),
-            link.opening.typed,
+            *link.opening.typed,
             _seq(BIGINT, 8, link.seq),
-            link.entry.typed,
+            *link.entry.typed,
             _hashes(BYTEA, 32, link.prev_hash, BYTEA, 32, link.row_hash),
         )
     return b"".join(parts)

@@ -17,7 +17,7 @@ from tests.unit.audit.samples import call, outcome, refusal, request
 
 
 def entry(size: int = 1, number: int = 0) -> Entry:
-    return Entry("row", refusal(str(number)), Form(bytes(size), b""), None, 0.0, is_patient=False)
+    return Entry("row", refusal(str(number)), Form(bytes(size), ()), None, 0.0, is_patient=False)
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 5), st.integers(1, 100))
@@ -57,7 +57,7 @@ async def test_room_is_given_in_turn_and_not_for_ever() -> None:
 
 
 async def test_bytes_fill_the_line_too() -> None:
-    line = Line(999, 10)
+    line = Line(999, 20)
     line.add(entry(size=10))
     assert line.is_full
     line.remove(lambda _: True)
