@@ -38,12 +38,15 @@ def seen_in(data: bytes, exchange: HttpExchange) -> Seen | None:
 
 
 class SeenHeads:
-    """What the connections of a listener have seen since its last tick; heads hold tokens, so they are soon forgotten."""
+    """What the connections of a listener have seen since its last tick: heads hold tokens, and are soon forgotten."""
 
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
         self._seen: dict[bytes, Seen] = {}
+
+    def __len__(self) -> int:
+        return len(self._seen)
 
     def find(self, data: bytes) -> Seen | None:
         """Return the head of a request that is here as a whole, if it is known."""

@@ -42,7 +42,7 @@ class KnownHeads:
     def learn(
         self, start: bytes, size: int, status: int, headers: Sequence[tuple[bytes, bytes]], framing: Framing
     ) -> None:
-        """Keep the head in `start`, the first bytes of an answer that had `size` bytes and leaves its connection usable.
+        """Keep the head in `start`, which begins an answer of `size` bytes that has left its connection usable.
 
         Only where the answer is a success, its one length says exactly where it ended, and nothing else frames it.
         """
