@@ -91,8 +91,9 @@ async def told(
 
 
 async def learnt(*answers: bytes) -> Owner:
+    """Return a pool that has had each of these answers twice."""
     owner = Owner()
-    for answer in answers:
+    for answer in answers * 2:
         await told(owner, [answer])
     return owner
 
@@ -100,11 +101,19 @@ async def learnt(*answers: bytes) -> Owner:
 async def test_a_repeated_head_is_the_same_object_and_its_body_is_its_own() -> None:
     """Also where the body comes later than the head, the first time and then."""
     owner = Owner()
-    answers = [await told(owner, packets) for packets in ([HEAD, b"on", b"e"], [HEAD + b"two"], [HEAD + b"s", b"ix"])]
-    assert [answer[2] for answer in answers] == [b"one", b"two", b"six"]
+    packets = ([HEAD, b"on", b"e"], [HEAD, b"on", b"e"], [HEAD + b"two"], [HEAD + b"s", b"ix"])
+    answers = [await told(owner, each) for each in packets]
+    assert [answer[2] for answer in answers] == [b"one", b"one", b"two", b"six"]
     assert all(answer[3:] == ("", True) for answer in answers)
-    assert isinstance(answers[1][1], Fields)
-    assert answers[1][1] is answers[2][1]
+    assert isinstance(answers[2][1], Fields)
+    assert answers[2][1] is answers[3][1]
+
+
+async def test_a_head_that_came_once_is_not_looked_at_any_closer() -> None:
+    """Many servers give each answer an id or a time."""
+    owner = Owner()
+    await told(owner, [HEAD + b"one"])
+    assert owner.known.find(HEAD + b"one") is None
 
 
 async def test_answer_is_there_with_its_head_however_much_of_the_body_is() -> None:
@@ -116,6 +125,12 @@ async def test_answer_is_there_with_its_head_however_much_of_the_body_is() -> No
         asked.connection.data_received((HEAD + b"two")[len(first) :])
         assert await asked.head.result().read(3) == b"two"
         asked.end()
+
+
+async def test_what_follows_a_known_answer_closes_its_connection() -> None:
+    owner = await learnt(HEAD + b"abc")
+    for packets in ([HEAD + b"abc" + HEAD], [HEAD + b"a", b"bc" + HEAD]):
+        assert (await told(owner, packets))[2:] == (b"abc", "", False)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +154,10 @@ async def test_answer_is_there_with_its_head_however_much_of_the_body_is() -> No
 )
 async def test_what_is_not_one_whole_success_framed_by_its_length_is_never_kept(answer: bytes) -> None:
     owner = Owner()
-    await told(owner, [answer], UpstreamLimits())
-    assert len(owner.known) == 0
-    await told(owner, [HEAD + b"abc"])
-    assert len(owner.known) == 1
+    for _ in range(3):
+        await told(owner, [answer], UpstreamLimits())
+    start = answer[: answer.index(b"\r\n\r\n") + 4]
+    assert owner.known.find(start) is None
 
 
 async def test_limits_of_a_request_bind_what_is_known_too() -> None:
@@ -174,7 +189,8 @@ async def test_slow_reader_of_a_known_answer_stops_its_server() -> None:
     head = START + b"content-length: %d\r\n\r\n" % (HIGH_WATER_BYTES + 1)
     body = bytes(HIGH_WATER_BYTES)
     owner = Owner()
-    await told(owner, [head + body + b"x"])
+    for _ in range(2):
+        await told(owner, [head + body + b"x"])
     for packets in ([head, body], [head + body]):
         asked = ask(owner)
         for packet in packets:
@@ -194,7 +210,9 @@ async def test_heads_that_are_kept_are_bounded() -> None:
     for number in range(MOST_HEADS + 1):
         head = START + b"x-number: %d\r\ncontent-length: 3\r\n\r\n" % number
         lines = [(b"x-number", b"%d" % number), (b"content-length", b"3")]
-        known.learn(head + b"abc", len(head) + 3, 200, lines, read_framing(200, lines, is_head=False, max_body_bytes=9))
+        framing = read_framing(200, lines, is_head=False, max_body_bytes=9)
+        for _ in range(2):
+            known.learn(head + b"abc", len(head) + 3, 200, lines, framing)
         assert known.find(head + b"xyz") is not None
         assert len(known) <= MOST_HEADS
 
