@@ -1,6 +1,6 @@
 """Heads that come again byte for byte, as those of clients do that keep their connections."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from proxy.edge.exchange import HttpExchange
 from proxy.wire.fields import Fields
@@ -13,8 +13,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 _NOT_REPEATED = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True, gc=False):
     """A head that the parser has judged, and what it is; with its body the request had `size` bytes."""
 
     head: bytes
@@ -38,12 +37,15 @@ def seen_in(data: bytes, exchange: HttpExchange) -> Seen | None:
 
 
 class SeenHeads:
-    """What the connections of a listener have seen since its last tick; heads hold tokens, so they are soon forgotten."""
+    """What the connections of a listener have seen since its last tick: heads hold tokens, and are soon forgotten."""
 
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
         self._seen: dict[bytes, Seen] = {}
+
+    def __len__(self) -> int:
+        return len(self._seen)
 
     def find(self, data: bytes) -> Seen | None:
         """Return the head of a request that is here as a whole, if it is known."""

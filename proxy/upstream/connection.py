@@ -160,7 +160,8 @@ class Connection(asyncio.Protocol):
             self._release()
 
     def _feed(self, body: bytes) -> None:
-        if self._response is not None and not self._response.feed(body):
+        response = self._response
+        if body and response is not None and not response.feed(body):
             self._rest()
         elif self._transport.is_reading():
             self._watchdog.watch("idle", self._limits.idle_s)
@@ -254,7 +255,7 @@ class Connection(asyncio.Protocol):
             self._complete(can_reuse=False)
 
     def on_body(self, chunk: bytes) -> None:
-        if self._response is None or self._framing is None:
+        if self._response is None or self._framing is None or self._is_head:
             return
         self._body_bytes += len(chunk)
         limit = self._framing.max_body_bytes

@@ -1,7 +1,8 @@
 """Heads of answers that come again byte for byte, as a server's do that answers the same kind of question. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from proxy.upstream.head import Framing
 from proxy.wire.fields import Fields
@@ -13,8 +14,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 _NEVER = frozenset({b"transfer-encoding", b"upgrade"})
 
 
-@dataclass(frozen=True, slots=True)
-class KnownHead:
+class KnownHead(Struct, frozen=True, gc=False):
     """A head of `size` bytes that the parser has judged on a whole answer, with a body of `length` bytes behind it."""
 
     size: int
@@ -25,12 +25,12 @@ class KnownHead:
 
 
 class KnownHeads:
-    """At most `MOST_HEADS`; all are forgotten where one more comes, which is rarely seen and costs one parsing each."""
+    """At most `MOST_HEADS`, those included that came once; where one more comes, all are forgotten."""
 
     __slots__ = ("_heads",)
 
     def __init__(self) -> None:
-        self._heads: dict[bytes, KnownHead] = {}
+        self._heads: dict[bytes, KnownHead | None] = {}
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -42,18 +42,30 @@ class KnownHeads:
     def learn(
         self, start: bytes, size: int, status: int, headers: Sequence[tuple[bytes, bytes]], framing: Framing
     ) -> None:
-        """Keep the head in `start`, the first bytes of an answer that had `size` bytes and leaves its connection usable.
+        """Keep the head in `start`, which begins an answer of `size` bytes that has left its connection usable.
 
-        Only where the answer is a success, its one length says exactly where it ended, and nothing else frames it.
+        Only when it comes for the second time: many servers give each answer an id or a time, and never repeat a head.
         """
-        head = start[: start.find(_END_OF_HEAD) + 4]
-        lengths = [value for name, value in headers if name == b"content-length"]
-        if len(lengths) != 1 or not lengths[0].isdigit() or len(head) + int(lengths[0]) != size:
+        end = start.find(_END_OF_HEAD) + 4
+        if not 4 <= end <= MOST_BYTES:
             return
-        is_plain = framing.has_body and framing.max_body_bytes is not None and not framing.until_close
-        if not is_plain or not 200 <= status <= 299 or any(name in _NEVER for name, _ in headers):
+        head = start[:end]
+        if head in self._heads:
+            self._heads[head] = _known(end, size, status, headers, framing)
             return
-        if len(head) <= MOST_BYTES:
-            if len(self._heads) >= MOST_HEADS:
-                self._heads.clear()
-            self._heads[head] = KnownHead(len(head), int(lengths[0]), status, Fields.of(headers), framing)
+        if len(self._heads) >= MOST_HEADS:
+            self._heads.clear()
+        self._heads[head] = None
+
+
+def _known(
+    end: int, size: int, status: int, headers: Sequence[tuple[bytes, bytes]], framing: Framing
+) -> KnownHead | None:
+    """Return the head of a success whose one length says exactly where it ended, and which nothing else frames."""
+    is_plain = framing.has_body and framing.max_body_bytes is not None and not framing.until_close
+    if not is_plain or not 200 <= status <= 299 or any(name in _NEVER for name, _ in headers):
+        return None
+    lengths = [value for name, value in headers if name == b"content-length"]
+    if len(lengths) != 1 or not lengths[0].isdigit() or end + int(lengths[0]) != size:
+        return None
+    return KnownHead(end, int(lengths[0]), status, Fields.of(headers), framing)

@@ -29,12 +29,10 @@ class Watchdog:
         """Start both clocks of a request; None: it has no total one."""
         now = self._loop.time()
         self._phase = "first_byte"
-        self._deadline = due = now + first_byte_s
-        self._total = total = math.inf if total_s is None else now + total_s
-        if total < due:
-            due = total
-        if due < self._timer_at:
-            self._wind(due)
+        self._deadline = now + first_byte_s
+        self._total = math.inf if total_s is None else now + total_s
+        if self._deadline < self._timer_at or self._total < self._timer_at:
+            self._wind(min(self._deadline, self._total))
 
     def rest(self, keepalive_s: float) -> None:
         """Stop both, and start the one of an idle connection."""

@@ -207,7 +207,7 @@ class _AnsweringWire(Wire):
         self._connection = connection
         self._answer = answer
 
-    def write(self, data: Any) -> None:  # noqa: ARG002 -- whatever is asked
+    def write(self, data: Any) -> None:
         self._loop.call_soon(self._connection.data_received, self._answer)
 
     def abort(self) -> None:

@@ -2,12 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any, cast
-
-from proxy.upstream.connection import Connection
-from proxy.upstream.request import render_request
-from proxy.upstream.target import UpstreamLimits
+from collections.abc import Sequence
+from typing import Any
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -57,31 +53,6 @@ class Wire(asyncio.Transport):
         self.is_open = False
         self.near.close()
         self._far.close()
-
-
-class _Owner:
-    def released(self, connection: Connection) -> None:
-        """Keep it."""
-
-    def lost(self, connection: Connection) -> None:
-        """Never."""
-
-
-def upstream(
-    loop: asyncio.AbstractEventLoop, wire: Wire, headers: Headers, body: bytes, answer: bytes
-) -> Callable[[], object]:
-    """Return one exchange with an upstream: the request rendered and written, the answer fed and read."""
-    connection = Connection(loop, _Owner())
-    connection.connection_made(cast("asyncio.BaseTransport", wire))
-    limits = UpstreamLimits()
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer)
-
-    async def converse() -> bytes:
-        loop.call_soon(connection.data_received, head + answer)
-        async with await connection.exchange(render_request(b"POST", b"/mcp", b"host", headers, body), limits) as found:
-            return await found.read(1 << 24)
-
-    return lambda: loop.run_until_complete(converse())
 
 
 def request_bytes(headers: Headers, body: bytes) -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.edge import HttpExchange, Listener
 from proxy.edge.connection import Connection
-from proxy.edge.repeated import seen_in
+from proxy.edge.repeated import MOST_HEADS, Seen, SeenHeads, seen_in
 from proxy.exchange import BodyTooLargeError, ClientGoneError
 from proxy.wire.fields import Fields
 from tests.bench.wires import Wire
@@ -18,12 +18,15 @@ from tests.bench.wires import Wire
 LIMIT = 50_000
 POST = b"POST /a?q=1 HTTP/1.1\r\nhost: x\r\n"
 PLAIN = POST + b"content-length: 3\r\n\r\n"
-Seen = list[tuple[str, str, bytes, tuple[tuple[bytes, bytes], ...], bytes]]
+Requests = list[tuple[str, str, bytes, tuple[tuple[bytes, bytes], ...], bytes]]
 
 
-async def served(packets: Sequence[bytes]) -> tuple[Seen, list[Fields], bytes]:
-    """Return the requests that a connection understood, their header objects, and whether it ended with a fault."""
-    seen: Seen = []
+async def served(packets: Sequence[bytes], listener: Listener | None = None) -> tuple[Requests, list[Fields], bytes]:
+    """Return the requests that a connection understood, their header objects, and whether it ended with a fault.
+
+    `listener`: one that has seen other connections.
+    """
+    seen: Requests = []
     heads: list[Fields] = []
 
     async def handle(exchange: HttpExchange) -> None:
@@ -35,7 +38,8 @@ async def served(packets: Sequence[bytes]) -> tuple[Seen, list[Fields], bytes]:
         heads.append(exchange.headers)
         await exchange.answer(200, [], body)
 
-    listener, wire = Listener(handle), Wire()
+    listener, wire = listener or Listener(handle), Wire()
+    listener.handle = handle
     connection = Connection(asyncio.get_running_loop(), listener)
     connection.connection_made(wire)
     for packet in packets:
@@ -63,11 +67,46 @@ async def test_a_repeated_head_is_the_same_object_and_its_body_is_its_own() -> N
     assert heads[2] is heads[0]
 
 
-async def test_another_head_is_parsed_and_forgets_the_last_one() -> None:
+async def test_heads_that_take_turns_are_each_the_same_object() -> None:
+    """As those of a client whose bodies have two lengths."""
+    other = POST + b"content-length: 4\r\n\r\n"
+    seen, heads, _ = await served([PLAIN + b"one", other + b"four", PLAIN + b"six", other + b"nine"])
+    assert [request[-1] for request in seen] == [b"one", b"four", b"six", b"nine"]
+    assert heads[2] is heads[0]
+    assert heads[3] is heads[1]
+    assert heads[1] is not heads[0]
+
+
+async def test_another_head_is_another_object() -> None:
     other = PLAIN.replace(b"host: x", b"host: y")
-    seen, heads, _ = await served([PLAIN + b"one", other + b"two", PLAIN + b"six", other + b"ten"])
-    assert [dict(request[3])[b"host"] for request in seen] == [b"x", b"y", b"x", b"y"]
-    assert len({id(head) for head in heads}) == 4
+    seen, heads, _ = await served([PLAIN + b"one", other + b"two"])
+    assert [dict(request[3])[b"host"] for request in seen] == [b"x", b"y"]
+    assert heads[1] is not heads[0]
+
+
+async def test_connections_of_a_listener_share_what_they_have_seen_until_its_clock_ticks() -> None:
+    listener = Listener(_nobody)
+    first, second = [(await served([PLAIN + b"one"], listener))[1][0] for _ in range(2)]
+    assert second is first
+    listener.seen.forget()
+    assert (await served([PLAIN + b"one"], listener))[1][0] is not first
+
+
+async def test_head_that_is_known_is_taken_only_with_its_whole_body() -> None:
+    listener = Listener(_nobody)
+    await served([PLAIN + b"one"], listener)
+    seen, _, last = await served([PLAIN + b"on", b"e" + PLAIN + b"two" + PLAIN, b"six"], listener)
+    assert [request[-1] for request in seen] == [b"one", b"two", b"six"]
+    assert last == b"HTTP/1.1 200 OK"
+
+
+def test_heads_that_are_kept_are_bounded() -> None:
+    heads = SeenHeads()
+    for number in range(MOST_HEADS + 1):
+        head = POST + b"x-number: %d\r\n\r\n" % number
+        heads.keep(Seen(head, len(head) + 1, "POST", ("/a", b""), Fields.of(())))
+        assert heads.find(head + b"x") is not None
+        assert len(heads) <= MOST_HEADS
 
 
 async def test_a_head_in_the_middle_of_another_requests_body_is_only_a_body() -> None:
@@ -126,6 +165,12 @@ def test_the_same_bytes_in_any_packets_are_the_same_requests(messages: list[byte
     slowly = asyncio.run(served([whole[index : index + 1] for index in range(len(whole))]))
     edges = sorted({0, *(cut for cut in cuts if cut < len(whole)), len(whole)})
     for packets in (messages, [whole[a:b] for a, b in pairwise(edges)]):
-        quickly = asyncio.run(served(packets))
-        assert quickly[0] == slowly[0]
-        assert quickly[2] == slowly[2]
+        for quickly in asyncio.run(served_twice(packets)):
+            assert quickly[0] == slowly[0]
+            assert quickly[2] == slowly[2]
+
+
+async def served_twice(packets: Sequence[bytes]) -> list[tuple[Requests, list[Fields], bytes]]:
+    """The second connection meets what the first has left behind."""
+    listener = Listener(_nobody)
+    return [await served(packets, listener) for _ in range(2)]
