@@ -8,7 +8,7 @@ the upstream's are never the same.
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, cast
 
 from msgspec import Struct
@@ -21,8 +21,6 @@ from proxy.wire.header_value import decode_value
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
 from proxy.wire.params import PREFIX, ParamHeader, param_mismatch
 
-_REMEMBERED = 256
-"""So many heads of servers are remembered, which repeat theirs."""
 _NOTHING: frozenset[bytes] = frozenset()
 _PLAIN_JSON = (b"application/json",)
 _KEEP_ALIVE = (b"keep-alive",)
@@ -107,9 +105,12 @@ def _pass(headers: Sequence[Header], era: Era) -> list[Header]:
 _passing = {era: partial(_pass, era=era) for era in Era}
 
 
-@lru_cache(_REMEMBERED)
-def to_client(headers: tuple[Header, ...]) -> tuple[Header, ...]:
+def to_client(headers: Sequence[Header]) -> tuple[Header, ...]:
     """Return the response headers that may come back; caching only where it restricts."""
+    return fact_of(headers, to_client, _back)
+
+
+def _back(headers: Sequence[Header]) -> tuple[Header, ...]:
     nominated = _nominated(headers)
     return tuple(
         (name, value)
