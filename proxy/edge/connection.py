@@ -11,7 +11,7 @@ import httptools
 
 from proxy.edge.exchange import HttpExchange, refuse_plainly
 from proxy.edge.head import MAX_HEAD_BYTES, BadRequestError, check_framing, read_target
-from proxy.edge.repeated import Seen, SeenHeads, seen_in
+from proxy.edge.repeated import Seen, SeenHeads
 from proxy.edge.upgrade import parser_of_body
 from proxy.exchange import BodyTooLargeError, BrokenRequestError, ClientGoneError, Header
 from proxy.wire.fields import Fields
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
                 self._body_until += len(data) / self._owner.times.body_bytes_per_s
                 self.deadline = self._patience()
             elif is_between and self._waiting and self._headers is None:
-                self._remember(data, self._waiting[-1])
+                self._seen = self._owner.seen.note(data, self._waiting[-1])
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -208,11 +208,6 @@ class Connection(asyncio.Protocol):
             self._arriving.complete()
             self._arriving = None
             self.deadline = math.inf
-
-    def _remember(self, data: bytes, exchange: HttpExchange) -> None:
-        seen = self._seen = seen_in(data, exchange)
-        if seen is not None:
-            self._owner.seen.keep(seen)
 
     def _is_repeated(self, data: bytes) -> bool:
         """Take a request whose head is, byte for byte, one that was judged, and which is whole: it needs no parser."""

@@ -54,6 +54,13 @@ class SeenHeads:
         seen = self._seen.get(data[: data.find(_END_OF_HEAD) + len(_END_OF_HEAD)])
         return seen if seen is not None and seen.size == len(data) else None
 
+    def note(self, data: bytes, exchange: HttpExchange) -> Seen | None:
+        """Keep the head of this request, and return it, where it may come again."""
+        seen = seen_in(data, exchange)
+        if seen is not None:
+            self.keep(seen)
+        return seen
+
     def keep(self, seen: Seen) -> None:
         """Keep one more; where that is one too many, forget the others."""
         if len(self._seen) >= MOST_HEADS:

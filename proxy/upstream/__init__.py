@@ -1,7 +1,8 @@
 """A keep-alive HTTP/1.1 client pool to one upstream MCP server: the only road out of the proxy.
 
 `pool` hands out connections, `connection` speaks HTTP on one socket, `response` buffers a body for its reader,
-`request`, `head` and `repeated` are pure. Nothing here retries: a request of which one byte was written is never sent twice.
+`request` and `head` are pure, `repeated` knows heads that came before. Nothing here retries: a request of which one
+byte was written is never sent twice.
 """
 
 from proxy.upstream.errors import (

@@ -1,4 +1,4 @@
-"""Heads of answers that come again byte for byte, as a server's do that answers the same kind of question. Pure."""
+"""Heads of answers that come again byte for byte, as a server's do that answers the same kind of question."""
 
 from collections.abc import Sequence
 
