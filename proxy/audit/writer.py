@@ -38,6 +38,7 @@ class AuditWriter:
         self._encoder = Encoder(store.instance)
         self._line = Line(limits.queue_entries, limits.queue_bytes)
         self._flusher = Flusher(store, self._encoder, self._line, limits, notary)
+        self._loop = asyncio.get_running_loop()  # once: each time costs a system call
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -131,9 +132,8 @@ class AuditWriter:
 
     def _queue(self, record: Intent | Row, is_patient: bool) -> asyncio.Future[None]:
         """Put the record into the line; its commit completes the future."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        until = loop.time() + self._limits.patience_s
+        done: asyncio.Future[None] = self._loop.create_future()
+        until = self._loop.time() + self._limits.patience_s
         try:
             self._refuse_when_away(record, is_patient=is_patient)
             self._line.add(encode_entry(self._encoder, record, done, until, is_patient=is_patient))

@@ -7,15 +7,24 @@ import math
 class Clock:
     """One timer for all the deadlines of a worker: nearly all requests end long before theirs."""
 
-    __slots__ = ("_due", "_timer", "_timer_at")
+    __slots__ = ("_due", "_loop", "_timer", "_timer_at")
 
     def __init__(self) -> None:
         self._due: dict[Deadline, float] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
-    def add(self, deadline: "Deadline", limit_s: float, loop: asyncio.AbstractEventLoop) -> None:
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the worker: asking asyncio for it costs a system call each time."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def add(self, deadline: "Deadline", limit_s: float) -> None:
         """Strike it in `limit_s` seconds."""
+        loop = self.loop
         at = self._due[deadline] = loop.time() + limit_s
         if at < self._timer_at:
             self._wind(at, loop)
@@ -56,12 +65,12 @@ class Deadline:
 
     def begin(self, limit_s: float | None) -> None:
         """Strike after `limit_s` seconds, if not earlier."""
-        self._task = task = asyncio.current_task()
+        self._task = task = asyncio.current_task(self._clock.loop)
         if task is None:
             raise RuntimeError("a deadline is for a task")
         self._before = task.cancelling()
         if limit_s is not None:
-            self._clock.add(self, limit_s, task.get_loop())
+            self._clock.add(self, limit_s)
 
     @property
     def is_running(self) -> bool:
