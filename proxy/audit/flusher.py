@@ -31,6 +31,8 @@ from proxy.ids import execution_id
 BACKOFF_S: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 TICK_S: Final = 0.05
 LOOK_S: Final = 2.0
+GATHER_TURNS: Final = 4  # of the loop: an answer goes out, the next request comes in and is read
+GATHERED: Final = 16
 
 _log = logging.getLogger("postern.audit")
 
@@ -113,7 +115,10 @@ class Flusher:
         while True:
             try:
                 while await self._has_more():
-                    await self._commit(self._line.take(self._limits.batch_entries, self._limits.batch_bytes))
+                    batch = self._line.take(self._limits.batch_entries, self._limits.batch_bytes)
+                    await self._commit(batch)
+                    if len(batch) > 1:
+                        await self._gather()
                 await self._conclude()
                 return
             except StoreLostError as lost:
@@ -138,6 +143,13 @@ class Flusher:
             else:
                 await self._line.filled()
         return True
+
+    async def _gather(self) -> None:
+        """Let callers that come together go on, so that what they write next shares a commit: turns, never a time."""
+        for _ in range(GATHER_TURNS):
+            if len(self._line) >= GATHERED:
+                return
+            await asyncio.sleep(0)
 
     async def _look(self) -> None:
         """See that the store is there while nothing is written: health must not say so without proof."""
