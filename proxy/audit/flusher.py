@@ -15,10 +15,9 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from proxy.audit.canonical import FORMAT
-from proxy.audit.chain import Head, Link, Links, genesis
+from proxy.audit.canonical import Encoder
+from proxy.audit.chain import FORMAT, Head, Link, Links, genesis
 from proxy.audit.debts import Debts
-from proxy.audit.encoder import Encoder
 from proxy.audit.entry import Entry, encode_entry, minimal, owed
 from proxy.audit.errors import AuditConflict, AuditUnavailable
 from proxy.audit.limits import Counters, Limits
@@ -169,7 +168,7 @@ class Flusher:
         linked: list[Link] = []
         head = self._head
         for entry in batch:
-            head = self._links.append(linked, head, entry.kind, entry.made)
+            head = self._links.append(linked, head, entry.kind, entry.body)
         try:
             await self._store.append(linked)
         except EntryRefusedError as refused:
