@@ -8,7 +8,6 @@ from uuid import UUID
 import msgspec
 
 from proxy.audit.canonical import COLUMNS, FORMAT, uuid_field, word
-from proxy.audit.form import SMALLINT, TEXT, UUID_, Form, typed
 
 Kind = Literal["intent", "row"]
 
@@ -26,11 +25,8 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 class Link(msgspec.Struct, frozen=True, gc=False):
-    """An entry in its place: `canonical` is `opening`, the field `seq` and `entry`, all in their plain form."""
+    """An entry in its place."""
 
-    opening: Form
-    seq: int
-    entry: Form
     canonical: bytes
     prev_hash: bytes
     row_hash: bytes
@@ -50,16 +46,16 @@ class Links:
     """Gives entries their place in a writer's chain."""
 
     def __init__(self, writer_id: UUID) -> None:
-        self._openings: dict[Kind, Form] = {kind: _opening(kind, writer_id) for kind in ("intent", "row")}
+        self._heads: dict[Kind, bytes] = {kind: _head(kind, writer_id) for kind in ("intent", "row")}
 
-    def append(self, into: list[Link], after: Head, kind: Kind, entry: Form) -> Head:
-        """Add an entry to `into`; return the new head."""
-        opening, seq, previous = self._openings[kind], after.seq + 1, after.hash
-        canonical = opening.plain + _seq(8, seq) + entry.plain
+    def append(self, into: list[Link], after: Head, kind: Kind, body: bytes) -> Head:
+        """Add an entry to `into`; return the new head. `body` is what `Encoder` made."""
+        seq, previous = after.seq + 1, after.hash
+        canonical = self._heads[kind] + _seq(8, seq) + body
         made = hashlib.sha256(previous + canonical).digest()
-        into.append(Link(opening, seq, entry, canonical, previous, made))
+        into.append(Link(canonical, previous, made))
         return Head(seq, made)
 
 
-def _opening(kind: Kind, writer_id: UUID) -> Form:
-    return typed((SMALLINT, TEXT, UUID_), (Struct(">ih").pack(2, FORMAT), word(kind), uuid_field(writer_id)))
+def _head(kind: Kind, writer_id: UUID) -> bytes:
+    return Struct(">ih").pack(2, FORMAT) + word(kind) + uuid_field(writer_id)

@@ -9,10 +9,9 @@ from uuid import UUID
 from msgspec import Struct
 from msgspec.structs import replace
 
+from proxy.audit.canonical import Encoder
 from proxy.audit.chain import Kind
-from proxy.audit.encoder import Encoder
 from proxy.audit.errors import AuditUnavailable
-from proxy.audit.form import Form
 from proxy.audit.record import Intent, Outcome, Payload, Request, Row, Status, Subject
 
 UNAVAILABLE: Final = "audit.unavailable"
@@ -28,17 +27,12 @@ class Entry(Struct, eq=False):
 
     kind: Kind
     record: Intent | Row
-    made: Form
+    body: bytes
     done: asyncio.Future[None] | None
     deadline: float
     is_patient: bool
     is_minimal: bool = False
     is_abandoned: bool = False
-
-    @property
-    def size(self) -> int:
-        """About the bytes that it holds: its fields, and the same in one piece."""
-        return 2 * len(self.made.plain)
 
     @property
     def execution_id(self) -> UUID:
@@ -56,7 +50,7 @@ class Entry(Struct, eq=False):
 
     def reduce(self, encoder: Encoder, record: Intent | Row) -> None:
         """Write `record` in its place."""
-        self.made = _encode(encoder, record)
+        self.body = _encode(encoder, record)
         self.is_minimal = True
 
 
@@ -75,11 +69,11 @@ def encode_entry(
         return Entry(kind, record, reduced, done, deadline, is_patient, is_minimal=True)
 
 
-def _encode(encoder: Encoder, record: Intent | Row) -> Form:
+def _encode(encoder: Encoder, record: Intent | Row) -> bytes:
     return encoder.intent(record) if isinstance(record, Intent) else encoder.row(record)
 
 
-def _encode_reduced(encoder: Encoder, record: Intent | Row, why: str) -> Form:
+def _encode_reduced(encoder: Encoder, record: Intent | Row, why: str) -> bytes:
     try:
         return _encode(encoder, minimal(record, why))
     except _UNENCODABLE as error:

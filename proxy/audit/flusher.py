@@ -15,10 +15,9 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from proxy.audit.canonical import FORMAT
-from proxy.audit.chain import Head, Link, Links, genesis
+from proxy.audit.canonical import Encoder
+from proxy.audit.chain import FORMAT, Head, Link, Links, genesis
 from proxy.audit.debts import Debts
-from proxy.audit.encoder import Encoder
 from proxy.audit.entry import Entry, encode_entry, minimal, owed
 from proxy.audit.errors import AuditConflict, AuditUnavailable
 from proxy.audit.limits import Counters, Limits
@@ -31,6 +30,8 @@ from proxy.ids import execution_id
 BACKOFF_S: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 TICK_S: Final = 0.05
 LOOK_S: Final = 2.0
+GATHER_TURNS: Final = 4  # of the loop: an answer goes out, the next request comes in and is read
+GATHERED: Final = 16
 
 _log = logging.getLogger("postern.audit")
 
@@ -113,7 +114,10 @@ class Flusher:
         while True:
             try:
                 while await self._has_more():
-                    await self._commit(self._line.take(self._limits.batch_entries, self._limits.batch_bytes))
+                    batch = self._line.take(self._limits.batch_entries, self._limits.batch_bytes)
+                    await self._commit(batch)
+                    if len(batch) > 1:
+                        await self._gather()
                 await self._conclude()
                 return
             except StoreLostError as lost:
@@ -139,6 +143,13 @@ class Flusher:
                 await self._line.filled()
         return True
 
+    async def _gather(self) -> None:
+        """Let callers that come together go on, so that what they write next shares a commit: turns, never a time."""
+        for _ in range(GATHER_TURNS):
+            if len(self._line) >= GATHERED:
+                return
+            await asyncio.sleep(0)
+
     async def _look(self) -> None:
         """See that the store is there while nothing is written: health must not say so without proof."""
         await self._store.probe()
@@ -157,7 +168,7 @@ class Flusher:
         linked: list[Link] = []
         head = self._head
         for entry in batch:
-            head = self._links.append(linked, head, entry.kind, entry.made)
+            head = self._links.append(linked, head, entry.kind, entry.body)
         try:
             await self._store.append(linked)
         except EntryRefusedError as refused:

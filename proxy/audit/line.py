@@ -28,7 +28,7 @@ class Line:
 
     def add(self, entry: Entry) -> None:
         self._entries.append(entry)
-        self._bytes += entry.size
+        self._bytes += len(entry.body)
         self._filled.set()
 
     def wake(self) -> None:
@@ -56,7 +56,7 @@ class Line:
         size = 0
         while self._entries and len(batch) < most_entries and size < most_bytes:
             entry = self._entries.popleft()
-            size += entry.size
+            size += len(entry.body)
             batch.append(entry)
         self._bytes -= size
         self._make_room(len(batch))
@@ -66,14 +66,14 @@ class Line:
         """Return entries to the front, in their order."""
         for entry in reversed(list(batch)):
             self._entries.appendleft(entry)
-            self._bytes += entry.size
+            self._bytes += len(entry.body)
 
     def remove(self, is_removed: Callable[[Entry], bool]) -> list[Entry]:
         """Remove and return all entries of which that is true."""
         removed = [entry for entry in self._entries if is_removed(entry)]
         if removed:
             self._entries = deque(entry for entry in self._entries if not is_removed(entry))
-            self._bytes -= sum(entry.size for entry in removed)
+            self._bytes -= sum(len(entry.body) for entry in removed)
             self._make_room(len(removed))
         return removed
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from proxy.audit.canonical import FORMAT
-from proxy.audit.encoder import Encoder
+from proxy.audit.canonical import Encoder
+from proxy.audit.chain import FORMAT
 from proxy.audit.entry import encode_entry
 from proxy.audit.errors import AuditUnavailable
 from proxy.audit.flusher import Flusher

@@ -23,8 +23,8 @@ from typing import Any, cast
 import uvloop
 
 from proxy.answers import execution_header
+from proxy.audit.canonical import Encoder
 from proxy.audit.chain import Links, genesis
-from proxy.audit.encoder import Encoder
 from proxy.audit.record import Intent, Row, Status
 from proxy.call import Call
 from proxy.edge.head import check_framing, read_target, render_head

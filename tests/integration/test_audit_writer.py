@@ -58,6 +58,19 @@ async def test_concurrent_writes_share_commits(database: Database) -> None:
     assert len(await rows(database)) == 500
 
 
+async def test_callers_that_go_on_within_a_few_turns_share_the_next_commit(database: Database) -> None:
+    async def caller(turns: int) -> None:
+        for _ in range(25):
+            await writer.write_row(refusal())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    async with opened(database) as writer:
+        await asyncio.gather(*(caller(number % 4) for number in range(8)))
+        assert writer.counters.rows == 200
+        assert writer.counters.commits <= 35, "one for each time that all of them write, and some at the ends"
+
+
 async def test_chain_numbers_are_without_gap_over_intents_and_rows(database: Database) -> None:
     async with opened(database) as writer:
         await asyncio.gather(*(one_call(writer) for _ in range(50)))

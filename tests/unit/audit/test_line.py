@@ -7,17 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.audit.encoder import Encoder
+from proxy.audit.canonical import Encoder
 from proxy.audit.entry import Entry, encode_entry, minimal, owed
 from proxy.audit.errors import AuditUnavailable
-from proxy.audit.form import Form
 from proxy.audit.line import Line
 from proxy.audit.record import Intent, Row, Status
 from tests.unit.audit.samples import call, outcome, refusal, request
 
 
 def entry(size: int = 1, number: int = 0) -> Entry:
-    return Entry("row", refusal(str(number)), Form(bytes(size), ()), None, 0.0, is_patient=False)
+    return Entry("row", refusal(str(number)), bytes(size), None, 0.0, is_patient=False)
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 5), st.integers(1, 100))
@@ -29,7 +28,7 @@ def test_batches_keep_the_order_and_their_bounds(sizes: list[int], most: int, mo
     while line:
         batch = line.take(most, most_bytes)
         assert 1 <= len(batch) <= most
-        assert sum(each.size for each in batch[:-1]) < most_bytes
+        assert sum(len(each.body) for each in batch[:-1]) < most_bytes
         taken += batch
     assert taken == entries
 
@@ -57,7 +56,7 @@ async def test_room_is_given_in_turn_and_not_for_ever() -> None:
 
 
 async def test_bytes_fill_the_line_too() -> None:
-    line = Line(999, 20)
+    line = Line(999, 10)
     line.add(entry(size=10))
     assert line.is_full
     line.remove(lambda _: True)

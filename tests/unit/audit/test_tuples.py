@@ -8,9 +8,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.audit.canonical import COLUMNS
+from proxy.audit.canonical import COLUMNS, Encoder
 from proxy.audit.chain import STORED_COLUMNS, Link, Links, genesis
-from proxy.audit.encoder import Encoder
 from proxy.audit.record import Intent, Row
 from proxy.audit.tuples import COPY_HEADER, COPY_TRAILER, batched, copied
 from proxy.audit.walk import CopyReader
