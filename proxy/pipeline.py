@@ -2,6 +2,8 @@
 
 route ─▶ door ─▶ wire ─▶ auth ─▶ authorize ─▶ session ─▶ tasks ─▶ room       then  executor.execute
     └──────┴───────┴───────┴─────────┴───────────┴─────────┴───────┴──────▶  executor.refuse
+
+Of a call like an earlier one from the same head `familiar` knows what wire, auth and authorize would say.
 """
 
 import logging
