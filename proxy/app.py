@@ -1,6 +1,7 @@
 """From a request to the pipeline, or to the few addresses that are not MCP servers."""
 
 import re
+from collections.abc import Awaitable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -35,12 +36,11 @@ class App:
         )
         self._starlette.router.redirect_slashes = False
 
-    async def __call__(self, exchange: HttpExchange) -> None:
+    def __call__(self, exchange: HttpExchange) -> Awaitable[None]:
         """Answer one HTTP request."""
         if _MCP_PATH.fullmatch(exchange.path) is not None:
-            await self._runtime.pipeline.handle(exchange)
-        else:
-            await serve_asgi(self._starlette, exchange)
+            return self._runtime.pipeline.handle(exchange)
+        return serve_asgi(self._starlette, exchange)
 
     async def refuse(self, exchange: HttpExchange, status: int, message: str) -> None:
         """Answer what is no HTTP: with a row where it names an MCP address."""
