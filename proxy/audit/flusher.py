@@ -31,7 +31,7 @@ BACKOFF_S: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 TICK_S: Final = 0.05
 LOOK_S: Final = 2.0
 GATHER_TURNS: Final = 4  # of the loop: an answer goes out, the next request comes in and is read
-GATHERED: Final = 16
+GATHERED: Final = 8
 
 _log = logging.getLogger("postern.audit")
 
