@@ -17,7 +17,7 @@ class Line:
         self._entries: deque[Entry] = deque()
         self._bytes = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._filled = asyncio.Event()
+        self._filled: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -29,16 +29,19 @@ class Line:
     def add(self, entry: Entry) -> None:
         self._entries.append(entry)
         self._bytes += len(entry.body)
-        self._filled.set()
+        if self._filled is not None:
+            self.wake()
 
     def wake(self) -> None:
         """Let `filled` return although nothing was added."""
-        self._filled.set()
+        waiter, self._filled = self._filled, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def filled(self) -> None:
-        """Return when something was added since, or `wake` was called."""
-        self._filled.clear()
-        await self._filled.wait()
+        """Return when something was added since, or `wake` was called. For one at a time."""
+        self._filled = asyncio.get_running_loop().create_future()
+        await self._filled
 
     async def room(self, limit_s: float) -> bool:
         """Wait for room; False when there was none in time."""
