@@ -2,13 +2,28 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
+
+import asyncpg
 
 from proxy.audit.chain import genesis
 from proxy.audit.errors import AuditUnavailable
 from proxy.audit.writer import AuditWriter
 from registry.database.pool import connection
 from tests.unit.audit.samples import call
+
+
+def forgive_asyncpg() -> None:
+    """It forgets a future of its own when a statement begins between a FATAL message and the end of the stream."""
+    loop = asyncio.get_running_loop()
+    report = loop.get_exception_handler()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError) and report is not None:
+            report(loop, context)
+
+    loop.set_exception_handler(handle)
 
 
 class Load:

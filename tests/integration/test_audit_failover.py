@@ -25,7 +25,7 @@ from registry.database.binaries import Binaries, binaries_for, find_binaries
 from registry.database.migrations import migrate
 from registry.database.pool import connection
 from tests.fixtures_postgres import execute, run_apart, wait_until
-from tests.integration.audit_load import Load, check_books, until
+from tests.integration.audit_load import Load, check_books, forgive_asyncpg, until
 from tests.unit.audit.samples import refusal
 
 pytestmark = pytest.mark.slow
@@ -167,6 +167,11 @@ def pair() -> Iterator[Pair]:
         for node in nodes:
             node.kill()
         shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+async def quiet() -> None:
+    forgive_asyncpg()
 
 
 @asynccontextmanager

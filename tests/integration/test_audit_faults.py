@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
 from proxy.audit.errors import AuditUnavailable
@@ -19,21 +18,13 @@ from proxy.audit.record import Intent, Row
 from proxy.audit.writer import AuditWriter
 from registry.database.pool import connection
 from tests.fixtures_postgres import SUPERUSER, PrivatePostgres
-from tests.integration.audit_load import Load, check_books, until
+from tests.integration.audit_load import Load, check_books, forgive_asyncpg, until
 from tests.unit.audit.samples import call, outcome, refusal, request
 
 
 @pytest.fixture(autouse=True)
 async def quiet() -> None:
-    """asyncpg forgets a future of its own when a statement begins between a FATAL message and the end of the stream."""
-    loop = asyncio.get_running_loop()
-    report = loop.get_exception_handler()
-
-    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if not isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError) and report is not None:
-            report(loop, context)
-
-    loop.set_exception_handler(handle)
+    forgive_asyncpg()
 
 
 FAST = Limits(commit_timeout_s=1.5, patience_s=3)
