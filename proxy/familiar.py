@@ -21,8 +21,6 @@ from proxy.wire.fields import Fields
 from proxy.wire.jsonrpc import Envelope
 from proxy.wire.params import PREFIX
 
-MOST_FACTS = 64
-"""So much is remembered of one head: it may be that of many tools, and of rules that were reloaded since."""
 _PLAIN = frozenset({"name", "arguments", "_meta"})
 """Parameters without a task and without a state, of which both would have to be looked at."""
 
@@ -73,9 +71,7 @@ def remember(call: Call, envelope: Envelope, policy: Policy, auth: ServerAuth) -
         return
     if any(name.startswith(PREFIX) for name in headers.by_name):
         return  # headers that mirror arguments
-    if len(headers.facts) >= MOST_FACTS:
-        headers.facts.clear()
-    headers.facts[policy, call.target] = Familiar(
+    known = Familiar(
         verified=verified,
         decision=decision,
         era=era,
@@ -85,3 +81,4 @@ def remember(call: Call, envelope: Envelope, policy: Policy, auth: ServerAuth) -
         hidden=call.hidden,
         asked=call.asking(),
     )
+    headers.learn((policy, call.target), known)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
+MOST_FACTS = 64
+"""So much is remembered of one head: it may be that of many tools, of sessions rebuilt and of rules reloaded since."""
 T = TypeVar("T")
 Header = tuple[bytes, bytes]
 Index = Mapping[bytes, Sequence[bytes]]
@@ -28,6 +30,12 @@ class Fields(tuple[Header, ...]):  # noqa: SLOT001 -- a tuple with slots cannot 
         made.facts = {}
         return made
 
+    def learn(self, key: Hashable, fact: object) -> None:
+        """Remember a fact; where that is one too many, forget the others, which can be found out again."""
+        if len(self.facts) >= MOST_FACTS:
+            self.facts.clear()
+        self.facts[key] = fact
+
 
 def index_of(lines: Sequence[Header]) -> Index:
     """Return the values of each name."""
@@ -41,7 +49,8 @@ def fact_of(lines: Sequence[Header], key: Hashable, find: Callable[[Sequence[Hea
     facts = lines.facts
     if key in facts:
         return cast("T", facts[key])
-    found = facts[key] = find(lines)
+    found = find(lines)
+    lines.learn(key, found)
     return found
 
 

@@ -13,12 +13,12 @@ from proxy.call import Call
 from proxy.errors import Refusal
 from proxy.exchange import Exchange, Header
 from proxy.executor import Executor
-from proxy.familiar import MOST_FACTS, Familiar
+from proxy.familiar import Familiar
 from proxy.pipeline import Pipeline
 from proxy.routes import Route
 from proxy.sessions.store import Sessions
 from proxy.tasks.store import Task
-from proxy.wire.fields import Fields
+from proxy.wire.fields import MOST_FACTS, Fields
 from tests.bench.way import NAME, Setting
 
 RELATED = "io.modelcontextprotocol/related-task"
@@ -194,4 +194,4 @@ async def test_little_is_kept_of_one_head(setting):
         reloaded = replace(route, policy=Policy.build(setting.fleet, setting.server))
         await pipeline_of(setting, reloaded, notes).handle(cast("Exchange", Asked(head, setting.body)))
     assert {said[0] for said in notes.said} == {NAME}
-    assert len(head.facts) <= MOST_FACTS + 8
+    assert len(head.facts) <= MOST_FACTS
