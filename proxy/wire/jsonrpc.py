@@ -124,7 +124,9 @@ def _judge(body: bytes, found: dict[str, Any], max_depth: int) -> Envelope | Wir
     if is_deeper_than(body, max_depth):
         return _invalid("wire.depth", f"the body nests deeper than {max_depth} levels")
     encoded = _ENCODER.encode(found)
-    if encoded != body and count_quotes(encoded) != count_quotes(body):
+    if encoded == body:
+        encoded = body  # held once: it may be large
+    elif count_quotes(encoded) != count_quotes(body):
         return _invalid("wire.duplicate_key", "an object in the body has the same key twice")
     return _key_fault(found) or _envelope(found, encoded)
 
