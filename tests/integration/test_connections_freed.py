@@ -14,6 +14,7 @@ from proxy.edge.connection import Connection as ClientConnection
 from proxy.exchange import ClientGoneError
 from proxy.upstream import UpstreamDisconnected, UpstreamLimits, UpstreamPool, UpstreamTarget
 from proxy.upstream.connection import Connection as UpstreamConnection
+from tests import loops
 
 POST = b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\none"
 HALF = POST[:-1]
@@ -21,12 +22,7 @@ LAST = POST.replace(b"host: x", b"host: x\r\nconnection: close")
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    ]
-)
+@pytest.fixture(params=loops.BOTH)
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 

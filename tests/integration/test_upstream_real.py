@@ -29,16 +29,12 @@ from proxy.upstream import (
     UpstreamTooLarge,
     UpstreamUnreachable,
 )
+from tests import loops
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    ]
-)
+@pytest.fixture(params=loops.BOTH)
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.audit.canonical import COLUMNS, Encoder
 from proxy.audit.chain import STORED_COLUMNS, Link, Links, genesis
-from proxy.audit.record import Intent, Row
+from proxy.audit.record import Intent, Outcome, Request, Row
 from proxy.audit.tuples import COPY_HEADER, COPY_TRAILER, batched, copied
 from proxy.audit.walk import CopyReader
 from tests.unit.audit.generated import outcomes, records, requests
@@ -88,9 +88,9 @@ def test_a_batch_holds_the_fields_of_the_copy_and_those_are_hashed(made: list[In
 
 
 @given(requests, outcomes)
-def test_a_row_after_its_intent_is_the_row_alone(asked: object, ended: object) -> None:
+def test_a_row_after_its_intent_is_the_row_alone(asked: Request, ended: Outcome) -> None:
     """What is remembered changes nothing."""
-    intent, row = Intent(asked), Row(asked, ended)  # type: ignore[arg-type]
+    intent, row = Intent(asked), Row(asked, ended)
     encoder = Encoder("host")
     encoder.intent(intent)
     assert encoder.row(row) == Encoder("host").row(row) == encoder.row(row)
