@@ -37,7 +37,7 @@ class Door:
         self._origins = frozenset(o.lower().encode("latin-1") for o in {*own, *listen.allowed_origins})
 
     def enter(self, headers: Sequence[Header]) -> Entry:
-        """Return both of what follows."""
+        """Judge a head by both of what follows, once where it repeats."""
         return fact_of(headers, self, self._judge)
 
     def _judge(self, headers: Sequence[Header]) -> Entry:

@@ -38,7 +38,7 @@ _log = logging.getLogger("postern.executor")
 
 
 class AuditSink(Protocol):
-    """Where rows become durable. Both methods return after the commit, or raise `AuditUnavailable`."""
+    """Where rows become durable. What both return is done after the commit, or raises `AuditUnavailable`."""
 
     @property
     def healthy(self) -> bool: ...

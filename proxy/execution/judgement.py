@@ -30,7 +30,7 @@ async def judge_answer(
 ) -> Judgement:
     """Judge the message that ends a request; `whole` are its bytes as the server sent them."""
     guard = route.guard
-    guarded = PASSED if guard.is_content(call, message) else await guard.after(call, message)
+    guarded = PASSED if guard.accepts(call, message) else await guard.after(call, message)
     shown = guarded.message if guarded.message is not None else message
     shown = route.states.marked(call, shown) or shown
     output = route.snapshot_output(call, shown, whole)

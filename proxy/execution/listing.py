@@ -31,8 +31,6 @@ def visible_only(call: Call, policy: Visibility, message: dict[str, object]) -> 
         return None
     found = cast("dict[str, Any]", result)
     listed = LISTS.get(call.method or "")
-    if listed is None and "cacheScope" not in found:
-        return None
     changes = _private(call.era, found, is_list=listed is not None)
     if listed is not None and listed[0] in found:
         changes[listed[0]] = _shown(found[listed[0]], listed, policy, call.identity)

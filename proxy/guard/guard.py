@@ -121,7 +121,7 @@ class Guard:
             self.counts.warned += 1
         return refusal
 
-    def is_content(self, call: Call, message: dict[str, object]) -> bool:
+    def accepts(self, call: Call, message: dict[str, object]) -> bool:
         """Whether the answer to a call passes as it is: the server's promise is kept, and no hook wants to see it.
 
         Where it does not, `after` says what becomes of it.
