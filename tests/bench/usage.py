@@ -11,14 +11,17 @@ _GONE = (FileNotFoundError, ProcessLookupError)
 
 
 def tree(roots: Iterable[int]) -> list[int]:
-    """Return the processes and all their descendants that live now."""
+    """Return the processes and all their descendants that live now, each once."""
     parents: dict[int, int] = {}
     for entry in _PROC.iterdir():
         if entry.name.isdigit() and (fields := _stat(int(entry.name))):
             parents[int(entry.name)] = int(fields[1])
-    found = [pid for pid in roots if pid in parents]
+    found = list(dict.fromkeys(pid for pid in roots if pid in parents))
+    known = set(found)
     for pid in found:
-        found.extend(child for child, parent in parents.items() if parent == pid)
+        children = [child for child, parent in parents.items() if parent == pid and child not in known]
+        known.update(children)
+        found.extend(children)
     return found
 
 

@@ -1,9 +1,12 @@
 """The figures in the documents are those of the committed result files, and the targets are all there."""
 
 import json
+import os
+import subprocess
 
 import pytest
 
+from tests.bench import usage
 from tests.bench.figures import AIMS, verdicts
 from tests.bench.publishing import GROWTH, PLOT, RESULT, expected, with_section
 
@@ -45,3 +48,13 @@ def test_growth_was_measured_of_every_factor():
 def test_a_document_without_its_marks_is_an_error():
     with pytest.raises(ValueError, match="no marks"):
         with_section("nothing", "bench", "text")
+
+
+def test_a_process_is_counted_once_although_its_parent_is_named_too():
+    with subprocess.Popen(["sleep", "60"]) as child:
+        try:
+            found = usage.tree([os.getpid(), child.pid])
+        finally:
+            child.kill()
+    assert child.pid in found
+    assert len(found) == len(set(found))
