@@ -3,10 +3,6 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A machine that is busy with other things is no finding: nothing here depends on absolute time.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
-
 pytest_plugins = ["tests.fixtures_postgres", "tests.third_party"]
 
 # How fast a machine makes and tries examples says nothing about the property.
