@@ -8,7 +8,7 @@ from pathlib import Path
 
 from registry.layout import SECTIONS, Layout
 from registry.models import Fleet
-from registry.problems import Place, Problem, in_file_order, quoted
+from registry.problems import Place, Problem, in_file_order, quoted, quoted_path
 from registry.salvage import salvage
 from registry.schema_problems import near, schema_problems
 from registry.shorthand import expand
@@ -76,7 +76,7 @@ class _Files:
         try:
             content = _regular_file(path)
         except (OSError, ValueError) as error:
-            reason = f"cannot read {quoted(shown)}: {getattr(error, 'strerror', None) or error}"
+            reason = f"cannot read {quoted_path(shown)}: {getattr(error, 'strerror', None) or error}"
             hint = "name an existing file, or set POSTERN_REGISTRY" if at is None else "check its name and its mode"
             self.problems.append(replace(at or Problem("FILE-UNREADABLE", shown, 1, 1, ""), message=reason, hint=hint))
             source, problems = Source(shown, (), None), ()

@@ -5,6 +5,7 @@ finding can be pasted into a ticket or a build log.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from urllib.parse import quote
 MASK = "**********"
 _MAX_EXCERPT = 160
 _MAX_QUOTED = 60
+_MAX_PATH = 1024
 _HIDING_WORD = r"(?:secret|passw|passphrase|pwd|token|api[-_]?key|[-_]key|credential|authorization|value)"
 _HIDING_NAME = rf"[\w-]*{_HIDING_WORD}[\w-]*"
 _HIDING_KEY = re.compile(_HIDING_WORD, re.IGNORECASE)
@@ -62,6 +64,12 @@ def quoted(value: object) -> str:
     """Return a value from a file as it may be shown in a message: short, on one line, without control characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return printable(text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 1] + "…")
+
+
+def quoted_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as it may be shown in a message: its end tells which file it is, so that only its start is cut."""
+    text = os.fspath(path)
+    return printable(json.dumps(text if len(text) <= _MAX_PATH else f"…{text[1 - _MAX_PATH :]}", ensure_ascii=False))
 
 
 def printable(text: str) -> str:

@@ -22,7 +22,7 @@ from typing import Self, cast
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from registry.problems import quoted
+from registry.problems import quoted, quoted_path
 from registry.secrets import ExposedSecretError, Secret, SecretStoreError, UnresolvedSecretError
 
 STORE_KEY = "POSTERN_STORE_KEY"
@@ -90,9 +90,9 @@ class EncryptedStore:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise SecretStoreError(f"cannot read {quoted(str(self.path))}: {error.strerror}", "check it") from None
+            raise SecretStoreError(f"cannot read {quoted_path(self.path)}: {error.strerror}", "check it") from None
         if status.st_mode & 0o077:
-            raise ExposedSecretError(f"{quoted(str(self.path))} is open to group or others", "chmod 600 it")
+            raise ExposedSecretError(f"{quoted_path(self.path)} is open to group or others", "chmod 600 it")
         entries = _entries(text, self.path)
         self._known = (stamp, entries)
         return entries
@@ -109,7 +109,7 @@ class EncryptedStore:
                 _replace(self.path, json.dumps({"version": 1, "secrets": entries}, indent=1, sort_keys=True))
         except OSError as error:
             reason = error.strerror or str(error)
-            raise SecretStoreError(f"cannot write {quoted(str(self.path))}: {reason}", "check the directory") from None
+            raise SecretStoreError(f"cannot write {quoted_path(self.path)}: {reason}", "check the directory") from None
 
 
 def store_path(base: Path, environ: Mapping[str, str]) -> Path:
@@ -154,7 +154,7 @@ def _entries(text: bytes, path: Path) -> dict[str, Sealed]:
             return cast("dict[str, Sealed]", entries)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
-    raise SecretStoreError(f"{quoted(str(path))} is not a secret store", "restore it, or move it away and set anew")
+    raise SecretStoreError(f"{quoted_path(path)} is not a secret store", "restore it, or move it away and set anew")
 
 
 def _replace(path: Path, text: str) -> None:

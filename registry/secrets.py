@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, NoReturn, Protocol, cast
 
 from registry.models import Variable
-from registry.problems import MASK, quoted
+from registry.problems import MASK, quoted, quoted_path
 
 MAX_SECRET_BYTES = 65_536
 SHARED_FILES = "POSTERN_SHARED_SECRET_FILES"
@@ -228,16 +228,16 @@ def _from_file(path: Path, *, shared_allowed: bool) -> Secret:
         content, mode = read_private(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UnresolvedSecretError(f"cannot read {quoted(str(path))}: {reason}", "create it, mode 0600") from None
+        raise UnresolvedSecretError(f"cannot read {quoted_path(path)}: {reason}", "create it, mode 0600") from None
     if mode & 0o077 and not shared_allowed:
         raise ExposedSecretError(
-            f"{quoted(str(path))} has mode {mode:04o}: group or others may use it",
+            f"{quoted_path(path)} has mode {mode:04o}: group or others may use it",
             f"chmod 600 it, or set {SHARED_FILES}=1 where mounts cannot do that",
         )
     value = content.removesuffix(b"\n").removesuffix(b"\r")
     if not value or len(content) > MAX_SECRET_BYTES:
         reason = "is empty" if not value else f"has more than {MAX_SECRET_BYTES:,} bytes"
-        raise UnresolvedSecretError(f"{quoted(str(path))} {reason}", "put one secret in it")
+        raise UnresolvedSecretError(f"{quoted_path(path)} {reason}", "put one secret in it")
     return Secret(value)
 
 

@@ -25,7 +25,7 @@ from registry.contracts.definitions import KINDS, SINGULAR, Kind, Pin, instructi
 from registry.contracts.lock_writer import is_readable, render
 from registry.contracts.locked import Lock, ServerLock
 from registry.layout import dotted
-from registry.problems import Problem, quoted, render_text
+from registry.problems import Problem, quoted, quoted_path, render_text
 from registry.source import Data, Pointer, Source, parse
 
 SUFFIX = ".lock.yaml"
@@ -67,7 +67,7 @@ def read_lock(path: Path) -> Lock:
     except FileNotFoundError:
         return Lock()
     except OSError as error:
-        reason = f"cannot read {quoted(str(path))}: {error.strerror}"
+        reason = f"cannot read {quoted_path(path)}: {error.strerror}"
         raise LockError.of([Problem("LOCK-UNREADABLE", str(path), 1, 1, reason, "check its owner and mode")]) from error
     return _parse_lock(content, str(path), MAX_BYTES)
 

@@ -4,7 +4,7 @@ import re
 from base64 import b64decode
 from collections.abc import Iterator
 
-from registry.problems import quoted
+from registry.problems import quoted, quoted_path
 from registry.rules.base import Context, Finding, placed, repeated
 from registry.schema_problems import near
 from registry.secrets import Secret
@@ -38,7 +38,7 @@ def hook_file_missing(context: Context) -> Iterator[Finding]:
     for index, hook in enumerate(context.fleet.hooks):
         file = (hook.python or "").rpartition(":")[0]
         if file.endswith(".py") and not (context.base / file).is_file():
-            yield Finding(("hooks", index, "python"), f"there is no file {quoted(file)} beside the registry")
+            yield Finding(("hooks", index, "python"), f"there is no file {quoted_path(file)} beside the registry")
 
 
 def hook_without_secret(context: Context) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from registry.models import Server
-from registry.problems import quoted
+from registry.problems import quoted_path
 from registry.rules.base import Context, Finding, at
 
 
@@ -44,28 +44,28 @@ def external_on_stdio(context: Context) -> Iterator[Finding]:
 def missing_source(context: Context) -> Iterator[Finding]:
     for server in context.servers():
         if server.source is not None and not _exists(server.source):
-            yield Finding(at(server, "source"), f"{quoted(server.source)} does not exist")
+            yield Finding(at(server, "source"), f"{quoted_path(server.source)} does not exist")
 
 
 def missing_directory(context: Context) -> Iterator[Finding]:
     for server in context.servers():
         if server.cwd is not None and not _is_directory(server.cwd):
-            yield Finding(at(server, "cwd"), f"{quoted(server.cwd)} is not a directory")
+            yield Finding(at(server, "cwd"), f"{quoted_path(server.cwd)} is not a directory")
 
 
 def command_not_found(context: Context) -> Iterator[Finding]:
     for server, program in _programs(context):
         if "/" in program:
             if not _exists(program):
-                yield Finding(at(server, "command", 0), f"{quoted(program)} does not exist")
+                yield Finding(at(server, "command", 0), f"{quoted_path(program)} does not exist")
         elif _safe(program) and context.which(program, path=context.environ.get("PATH")) is None:
-            yield Finding(at(server, "command", 0), f"{quoted(program)} is on no directory of PATH")
+            yield Finding(at(server, "command", 0), f"{quoted_path(program)} is on no directory of PATH")
 
 
 def command_not_executable(context: Context) -> Iterator[Finding]:
     for server, program in _programs(context):
         if "/" in program and _exists(program) and not _is_executable(program):
-            yield Finding(at(server, "command", 0), f"{quoted(program)} is not an executable file")
+            yield Finding(at(server, "command", 0), f"{quoted_path(program)} is not an executable file")
 
 
 def _programs(context: Context) -> Iterator[tuple[Server, str]]:

@@ -12,6 +12,7 @@ from registry.problems import (
     in_file_order,
     printable,
     quoted,
+    quoted_path,
     render_json,
     render_sarif,
     render_text,
@@ -168,6 +169,15 @@ def test_nothing_that_is_shown_moves_the_cursor(text: str):
     assert printable(text).isprintable()
     assert quoted(text).isprintable()
     assert len(quoted(text)) <= 60 * 8
+
+
+def test_a_path_is_shown_to_its_end():
+    path = "/srv/" + "a/" * 100 + "nowhere"
+    assert quoted_path(path) == f'"{path}"'
+    shown = quoted_path("/x" * 5000 + "/nowhere\n\udc80")
+    assert shown.startswith('"…')
+    assert shown.endswith('/nowhere\\n\\udc80"')
+    assert len(shown) < 1100
 
 
 def test_problems_are_sorted_by_file_line_and_column_and_appear_once():
