@@ -21,6 +21,8 @@ from typing import Any
 import jwt
 import yaml
 
+from tests.ports import free_port
+
 ISSUER = "https://issuer.test"
 MODERN = "2026-07-28"
 META = {
@@ -28,14 +30,6 @@ META = {
     "io.modelcontextprotocol/clientCapabilities": {},
     "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
 }
-
-
-def free_port() -> int:
-    """Return a loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(condition, what: str, limit_s: float = 60.0) -> Any:

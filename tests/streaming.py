@@ -17,7 +17,8 @@ import yaml
 
 from tests.fakes.stateful import TOOLS, Stateful
 from tests.fixtures_postgres import Database, PrivatePostgres, run_apart
-from tests.sidecar import Sidecar, free_port, http, listens, wait_for
+from tests.ports import free_port
+from tests.sidecar import Sidecar, http, listens, wait_for
 
 Json = dict[str, Any]
 _OPEN: "list[Stream]" = []

@@ -1,4 +1,4 @@
-"""Third-party MCP servers that nobody modified, each in an environment of its own, as the demo installs them."""
+"""Made by others and not modified: MCP servers as the demo installs them, packages of the protocol's authors."""
 
 import asyncio
 import shutil
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisor_plugin.up.environments import Environment, InstallError, ensure
+from tests.conformance import suite
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,3 +39,15 @@ def git_server() -> list[str]:
     if shutil.which("git") is None:
         pytest.skip("mcp-server-git needs the git executable, which this machine does not have")
     return [str(install("git") / "bin" / "mcp-server-git")]
+
+
+@pytest.fixture(scope="session")
+def official_packages() -> Path:
+    """The folder of the npm packages of the protocol's authors; Node itself comes from a pip wheel."""
+    node = Environment(suite.HOME, (ROOT / "tests/conformance/requirements.txt",))
+    try:
+        asyncio.run(ensure(node, lambda *_: None))
+        suite.install()
+    except (InstallError, suite.InstallError) as error:
+        pytest.skip(f"the official suite cannot be installed: {str(error).strip()[-500:]}")
+    return suite.OFFICIAL

@@ -9,31 +9,18 @@ import sys
 
 import pytest
 
-from tests.conformance import suite
 from tests.third_party import ROOT
 
 LIMIT_S = 180
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * LIMIT_S + 20)]
 
 
-@pytest.fixture(scope="module")
-def installed() -> None:
-    home, lock = str(suite.HOME), "tests/conformance/requirements.txt"
-    command = [sys.executable, "-m", "supervisor_plugin.up.install", home, lock]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    if ran.returncode:
-        pytest.skip(f"no Node for the conformance suite: {ran.stderr.strip()[-500:]}")
-
-
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "tests.conformance.run", *arguments]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    if ran.returncode == suite.CANNOT_INSTALL:
-        pytest.skip(f"no conformance suite: {ran.stderr.strip()[-500:]}")
-    return ran
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
 
 
-@pytest.mark.usefixtures("installed")
+@pytest.mark.usefixtures("official_packages")
 def test_a_server_behind_postern_conforms_as_it_does_alone_and_a_hidden_tool_changes_nothing_else():
     ran = run("--part", "http", "--part", "hidden")
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -42,7 +29,7 @@ def test_a_server_behind_postern_conforms_as_it_does_alone_and_a_hidden_tool_cha
         assert f"{suite_name:12} {'http':16} {passed:4} passed" in ran.stdout
 
 
-@pytest.mark.usefixtures("installed")
+@pytest.mark.usefixtures("official_packages")
 def test_what_a_client_sends_arrives_through_postern_as_it_does_directly():
     ran = run("--part", "client")
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -25,7 +25,8 @@ from mcp.client.streamable_http import streamable_http_client
 from registry.database.embedded import EmbeddedPostgres, default_base
 from supervisor_plugin.up.demo import demo_files
 from tests.fixtures_postgres import OWNER
-from tests.sidecar import Answer, free_port, http, wait_for
+from tests.ports import free_port
+from tests.sidecar import Answer, http, wait_for
 from tests.third_party import install
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,8 @@ from tests.bench import nginx
 from tests.bench.message import EraName, Message, call, initialize
 from tests.bench.placement import Placement, on
 from tests.bench.wrk import INSTALL, MissingToolError
-from tests.sidecar import ISSUER, Answer, Sidecar, free_port, http, listens, wait_for
+from tests.ports import free_port
+from tests.sidecar import ISSUER, Answer, Sidecar, http, listens, wait_for
 
 DAY_S = 86_400
 SCOPES = ("fast:use", "fast:read")

@@ -19,7 +19,8 @@ from registry.database.embedded import EmbeddedPostgres
 from registry.database.migrations import migrate
 from tests.conformance import suite
 from tests.conformance.parts import HIDDEN, HIDING_SCOPE, Part, Road, UpstreamName
-from tests.sidecar import Sidecar, free_port, http, listens, wait_for
+from tests.ports import free_port
+from tests.sidecar import Sidecar, http, listens, wait_for
 
 OUTPUT: Final = suite.HOME / "results"
 SERVERS_LOG: Final = OUTPUT / "servers.log"

@@ -1,6 +1,7 @@
 """The official suite: where it is installed, and how it is run."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -15,11 +16,12 @@ from urllib.parse import urlsplit
 from tests.conformance.results import Results, read_results
 
 HERE: Final = Path(__file__).parent
-HOME: Final = Path(".postern/conformance")
+HOME: Final = HERE.parents[1] / ".postern" / "conformance"
 CANNOT_INSTALL: Final = 3
 CLIENT_TIMEOUT_S: Final = 60
 PACKAGES: Final = HOME / "npm"
-REFERENCE_SERVER: Final = PACKAGES / "node_modules/@modelcontextprotocol/server-everything/dist/index.js"
+OFFICIAL: Final = PACKAGES / "node_modules" / "@modelcontextprotocol"
+REFERENCE_SERVER: Final = OFFICIAL / "server-everything/dist/index.js"
 SUITES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "2025-11-25": ("conformance-0.2", ("--requirements", "2025-11-25")),
     "2026-07-28": ("conformance-0.2", ("--requirements", "2026-07-28")),
@@ -39,13 +41,22 @@ def node_home() -> Path:
 
 
 def install() -> None:
-    """Install what the lock file says, unless it is there already."""
+    """Install what the lock file says, unless it is there already. Several processes may ask at once."""
+    PACKAGES.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(PACKAGES, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _install()
+    finally:
+        os.close(descriptor)
+
+
+def _install() -> None:
     lock = (HERE / "package-lock.json").read_bytes()
     done = PACKAGES / "installed"
     digest = hashlib.sha256(lock).hexdigest()
     if done.exists() and done.read_text() == digest:
         return
-    PACKAGES.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
         shutil.copy(HERE / name, PACKAGES / name)
     npm = node_home() / "lib/node_modules/npm/bin/npm-cli.js"

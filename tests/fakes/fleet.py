@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from supervisor_plugin.guardian import end_fleet
 from supervisor_plugin.paths import Paths, prepare, write_private
 from supervisor_plugin.processes import Marked, marked_processes
 from tests.fixtures_postgres import run_apart
+from tests.ports import free_port
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -47,22 +47,6 @@ def wait_for(condition: Callable[[], T | None], what: str, limit_s: float = 20.0
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {limit_s:g} s: {what}")
         time.sleep(poll_s)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that are free now and below the range from which the system itself takes some."""
-    found: list[int] = []
-    candidate = 20_000 + (os.getpid() * 37) % 8_000
-    while len(found) < count:
-        candidate = candidate + 1 if candidate < 29_000 else 20_000
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", candidate))
-            except OSError:
-                continue
-        found.append(candidate)
-    return found
 
 
 @dataclass
@@ -102,8 +86,7 @@ class TestFleet:
 
     def add(self, name: str, *modes: str, **changes: Any) -> int:
         """Declare a tiny server and return its port."""
-        (port,) = free_ports(1)
-        port = max([port, *(server["port"] + 2 for server in self.servers.values() if server.get("port"))])
+        port = free_port()
         argv = [sys.executable, "-m", "tests.fakes.tiny_mcp", "--port", "{port}", "--mode", ",".join(modes)]
         server: dict[str, Any] = {
             "display_name": name, "description": f"the tiny server {name}", "port": port, "command": argv,
@@ -122,7 +105,7 @@ class TestFleet:
 
     def add_proxy(self) -> None:
         """Run something in the place of the proxy that answers its health addresses."""
-        self.proxy_port = free_ports(1)[0] + 500
+        self.proxy_port = free_port()
         argv = (sys.executable, "-m", "tests.fakes.tiny_mcp", "--port", str(self.proxy_port), "--mode", "proxy")
         self.proxy, self.environ["PYTHONPATH"] = argv, str(ROOT)
 

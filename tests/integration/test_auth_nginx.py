@@ -20,6 +20,7 @@ import pytest
 from proxy.auth.assertion import Presented
 from proxy.auth.bearer import ServerAuth
 from proxy.auth.identity import Authenticated
+from tests.ports import free_port
 from tests.unit.auth.making import PROXY_SECRET, Literal, UsedNonces, trusting
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "nginx"
@@ -91,11 +92,6 @@ def verify(request: Presented) -> bytes:
     if found is None:
         return respond(401, b"")
     return respond(200, b"", b"x-sso-user: " + found[1], b"x-sso-permissions: " + found[2])
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def configure(folder: Path, module: Path, listen: int, behind: int, sso_port: int) -> Path:

@@ -18,7 +18,8 @@ from supervisor_plugin.ledger import Ledger, LedgerAwayError
 from tests.fakes.rug_pull import RugPull
 from tests.fixtures_postgres import run_apart
 from tests.integration.contracts_sidecar import Guarded, guarded
-from tests.sidecar import META, MODERN, free_port, http, listens, wait_for
+from tests.ports import free_port
+from tests.sidecar import META, MODERN, http, listens, wait_for
 
 PINNED = {"read_note", "delete_note", "table", "become"}
 CASES = [

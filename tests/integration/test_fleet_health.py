@@ -11,12 +11,13 @@ import pytest
 from supervisor_plugin.exchange import ProbeError
 from supervisor_plugin.health import McpProbe, ProxyProbe
 from supervisor_plugin.ports import is_free
-from tests.fakes.fleet import ROOT, free_ports
+from tests.fakes.fleet import ROOT
+from tests.ports import free_port
 
 
 @contextlib.asynccontextmanager
 async def server(*argv: str, mode: str = "", **variables: str) -> AsyncGenerator[int, None]:
-    (port,) = free_ports(1)
+    port = free_port()
     port += 700
     words = argv or ("-m", "tests.fakes.tiny_mcp", "--mode", mode)
     process = await asyncio.create_subprocess_exec(
@@ -67,7 +68,7 @@ async def test_the_official_sdk_is_understood_in_full():
 
 
 async def test_nobody_there_is_said_in_words():
-    (port,) = free_ports(1)
+    port = free_port()
     async with probing(port) as probe:
         with pytest.raises(ProbeError, match="nothing accepts connections"):
             await probe.check()

@@ -17,8 +17,9 @@ import pytest
 
 from supervisor_plugin.ports import is_free
 from supervisor_plugin.processes import tree
-from tests.fakes.fleet import ROOT, TestFleet, free_ports, is_running, kill, wait_for
+from tests.fakes.fleet import ROOT, TestFleet, is_running, kill, wait_for
 from tests.fixtures_postgres import Database
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_a_stdio_server_runs_behind_the_bridge_which_answers_only_who_has_the_to
 
 
 def test_an_external_server_is_followed_without_a_process(fleet: TestFleet):
-    (port,) = free_ports(1)
+    port = free_port()
     port += 900
     fleet.add("far", type="external", command=[], port=None, endpoint=f"http://127.0.0.1:{port}/mcp")
     for key in ("cwd", "env"):

