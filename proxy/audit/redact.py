@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from proxy.audit.detector import MASK, mask_secrets, may_hold_secret, names_secret
+from proxy.audit.detector import MASK, mask_secrets, may_hold_secret, names_secret, value_is_secret
 from proxy.audit.hidden import NOTHING, Hidden
 from proxy.audit.record import Payload
 
@@ -205,10 +205,12 @@ class _Masking:
 
     def _members(self, members: Mapping[str, object], depth: int) -> dict[str, object]:
         made: dict[str, object] = {}
+        is_pair = value_is_secret(members)
         for key, item in members.items():
             if self.left <= 0:
                 break
-            made[self._text(key)] = MASK if _is_bare(item) and names_secret(key) else self.copy(item, depth)
+            is_secret = _is_bare(item) and (names_secret(key) or (is_pair and key == "value"))
+            made[self._text(key)] = MASK if is_secret else self.copy(item, depth)
         return made
 
     def _elements(self, elements: Sequence[object], depth: int) -> list[object]:

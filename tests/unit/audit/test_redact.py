@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -95,6 +96,27 @@ def test_credential_formats_are_masked_anywhere(secret: str) -> None:
         assert MASK in text
 
 
+BEFORE = ["\n", "\t", "<", "=", "é", "\x1b[1;31m"]
+"""What a secret may stand behind; escaped, most of them end in a letter or a digit."""
+
+
+def _written(text: str) -> list[object]:
+    """Return a text as it is, as JSON in a text once and twice, as careful encoders write it, and in a URL."""
+    once = json.dumps({"of": text})
+    careful = once.replace("<", "\\u003c").replace("=", "\\u003d")
+    sent = (quote(text, safe=""), quote(once, safe="")) if text.isprintable() or "\n" in text else ()
+    return [{"x": each} for each in (text, once, json.dumps(once), careful, *sent)]
+
+
+@pytest.mark.parametrize("secret", [*SECRETS[:-2], "Bearer hunter2hunter2"])
+@pytest.mark.parametrize("before", BEFORE, ids=repr)
+def test_credentials_are_masked_behind_line_ends_and_escapes(secret: str, before: str) -> None:
+    for value in _written(f"key:{before}{secret}"):
+        text = snapshot(value, b"", (), CAP).text
+        assert text is not None
+        assert secret.rsplit(maxsplit=1)[-1] not in text, value
+
+
 NAMED = [
     {"password": "hunter2"},
     {"dbPassword": "hunter2"},
@@ -112,6 +134,24 @@ NAMED = [
     {"text": "curl -H 'Authorization: Bearer hunter2hunter2'"},
     {"text": "postgresql://postern:hunter2@db.example/postern"},
     {"text": json.dumps(json.dumps({"password": "hunter2"}))},
+    {"text": "GET https://api.example/v1/items?api_key=hunter2&page=1"},
+    {"text": "note: password=hunter2"},
+    {"text": "docker run --env=DB_PASSWORD=hunter2 db"},
+    {"text": "Cookie: theme=dark; sid=hunter2"},
+    {"text": json.dumps({"log": "GET /\nauthorization: ApiKey hunter2\ncookie: a=b; sid=hunter2"})},
+    {"text": 'password = "a\\"hunter2"'},
+    {"text": json.dumps({"password": 'a"hunter2'})},
+    {"text": json.dumps({"text": json.dumps({"password": 'a"hunter2'})})},
+    {"text": "password := hunter2"},
+    {"text": '"password" => "hunter2"'},
+    {"text": "user[password]=hunter2"},
+    {"text": "postgresql://postern:p@hunter2@db.example/postern"},
+    {"text": quote(json.dumps({"query": {"password": "hunter2"}}), safe="")},
+    {"text": json.dumps({"text": "épassword=hunter2"})},
+    {"s3SecretKey": "hunter2", "oauth2secret": "hunter2", "user[password]": "hunter2"},
+    {"env": [{"name": "DB_PASSWORD", "value": "hunter2"}, {"key": "apiKey", "value": 123456}]},
+    {"text": json.dumps({"env": [{"name": "DB_PASSWORD", "value": "hunter2"}]})},
+    {"text": "env:\n  - name: DB_PASSWORD\n    value: hunter2\n"},
 ]
 
 
@@ -128,6 +168,9 @@ INNOCENT = [
     {"url": "https://example.org/a?b=c", "mail": "a@example.org"},
     {"secretary": "Bob", "keyboard": "de", "password": True, "password_hint": None},
     {"description": "Basic auth is old", "cookies_accepted": 3},
+    {"name": "password", "type": "string", "note": "the secretary; name: password, title: x"},
+    {"name": "city", "value": "Bonn", "url": "https://example.org/?a=b&token_count=3"},
+    {"text": "Each subtoken embeddings table; a token=3"},
 ]
 
 
@@ -210,6 +253,13 @@ SLOW = [
     "_",
     "aaa : ",
     "a='",
+    "name: a, value: ",
+    "name: password, value: ",
+    "\\n",
+    "%20",
+    "://a:b@",
+    "authorization: x\n",
+    "password='\\'",
 ]
 
 
