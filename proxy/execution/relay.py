@@ -11,12 +11,16 @@ from proxy.exchange import Header
 from proxy.execution.ends import BrokenAnswerError
 from proxy.sessions.store import SESSION_HEADER
 from proxy.upstream.response import UpstreamResponse
-from proxy.wire.sse import SseError, SseEvent, SseParser
+from proxy.wire.sse import SseError, SseEvent, SseParser, encode_event
+from proxy.wire.structure import count_quotes
 
 EVENT_STREAM = b"text/event-stream"
 JSON = b"application/json"
 
 _DECODER = msgspec.json.Decoder()
+_ENCODER = msgspec.json.Encoder()
+_MEMBERS = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
+_MESSAGE_EVENTS = frozenset({"", "message"})
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,1024}")
 
 RpcId = int | str | None
@@ -70,6 +74,21 @@ def decode_message(body: bytes) -> dict[str, object]:
     return cast("dict[str, object]", message)
 
 
+def as_read(message: dict[str, object], raw: bytes) -> dict[str, object]:
+    """Return a message that was decoded from `raw`: the same object where everybody reads `raw` so.
+
+    A member that was written twice, or one that JSON-RPC does not know (`Result`), is another message to another
+    parser: then only what was read here, and is judged and recorded, may go on, encoded anew.
+    """
+    try:
+        encoded = _ENCODER.encode(message)
+    except RecursionError as error:
+        raise BrokenAnswerError("the server's answer nests too deep") from error
+    if message.keys() <= _MEMBERS and (encoded == raw or count_quotes(encoded) == count_quotes(raw)):
+        return message
+    return {name: value for name, value in message.items() if name in _MEMBERS}
+
+
 def is_response(message: dict[str, object]) -> bool:
     """Whether a message is a well-formed JSON-RPC response."""
     is_error = isinstance(message.get("error"), dict)
@@ -99,7 +118,7 @@ def reply_of(status: int, body: bytes, rpc_id: RpcId, *, is_json: bool) -> Reply
     """
     if status >= 400:
         message = _error_in(body) if is_json else None
-        return Reply(status, body=body if message else b"", message=message)
+        return _told(status, body, message) if message else Reply(status)
     if status >= 300:
         raise BrokenAnswerError(f"the server answered HTTP {status}, and redirects are not followed")
     if rpc_id is None:
@@ -109,7 +128,14 @@ def reply_of(status: int, body: bytes, rpc_id: RpcId, *, is_json: bool) -> Reply
     message = decode_message(body)
     if not is_answer_to(message, rpc_id):
         raise BrokenAnswerError("the server's answer is not the JSON-RPC response to this request")
-    return Reply(status, body=body, message=message)
+    return _told(status, body, message)
+
+
+def _told(status: int, body: bytes, message: dict[str, object]) -> Reply:
+    read = as_read(message, body)
+    if read is message:
+        return Reply(status, body=body, message=message)
+    return Reply(status, body=_ENCODER.encode(read), whole=body, message=read)
 
 
 def _error_in(body: bytes) -> dict[str, object] | None:
@@ -134,7 +160,37 @@ async def events(response: UpstreamResponse, max_event_bytes: int) -> AsyncItera
 
 
 def message_of(event: SseEvent) -> dict[str, object] | None:
-    """Return the JSON-RPC message in an event; None for comments, priming events and other kinds of event."""
-    if not event.data or event.event not in {"", "message"}:
+    """Return the JSON-RPC message in an event; None for comments, priming events and other kinds of event.
+
+    What is a call and an answer at once, or a message in an event of another kind, is neither here and might be an
+    answer to the client: it raises `BrokenAnswerError`.
+    """
+    if not event.data:
         return None
-    return decode_message(event.data.encode())
+    if event.event not in _MESSAGE_EVENTS:
+        if _holds_message(event.data):
+            raise BrokenAnswerError(f"the server sent a message in an event of another kind: {event.event[:40]!r}")
+        return None
+    message = decode_message(event.data.encode())
+    if "method" in message and not message.keys().isdisjoint(("result", "error")):
+        raise BrokenAnswerError("the server sent a message that is both a call and an answer")
+    return message
+
+
+def event_of(event: SseEvent, message: dict[str, object]) -> tuple[SseEvent, dict[str, object]]:
+    """Return an event and the message in it so that everybody reads the same in it."""
+    read = as_read(message, event.data.encode())
+    if read is message:
+        return event, message
+    data = _ENCODER.encode(read).decode()
+    raw = encode_event(data, event=event.event, id=event.id, retry=event.retry)
+    return SseEvent(raw, event.event, data, event.id, event.retry), read
+
+
+def _holds_message(data: str) -> bool:
+    try:
+        found: object = _DECODER.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    items = cast("list[object]", found) if isinstance(found, list) else [found]
+    return any(isinstance(item, dict) and "jsonrpc" in item for item in items)

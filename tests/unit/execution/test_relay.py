@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.execution.ends import BrokenAnswerError
-from proxy.execution.relay import is_answer_to, is_question, message_of, reply_of, session_id_in
+from proxy.execution.relay import as_read, event_of, is_answer_to, is_question, message_of, reply_of, session_id_in
 from proxy.sessions.rebuild import is_lost
 from proxy.wire.sse import SseEvent
 
@@ -128,3 +128,47 @@ def test_a_question_has_a_method_and_an_id() -> None:
     assert is_question({"method": "ping", "id": 1})
     assert not is_question({"method": "notifications/x"})
     assert not is_question(OK)
+
+
+SAME = [b'{"jsonrpc":"2.0","id":1,"result":{}}', b' { "id": 1, "result": { } , "jsonrpc": "2.0"}\n', body(ERROR)]
+TWICE = [
+    b'{"jsonrpc":"2.0","id":1,"result":{"a":"first"},"result":{}}',
+    b'{"jsonrpc":"2.0","id":1,"result":{},"Result":{"a":1}}',
+    b'{"jsonrpc":"2.0","id":1,"result":{},"resu\\u006ct":{}}',
+]
+
+
+@pytest.mark.parametrize("raw", SAME)
+def test_what_everybody_reads_alike_passes_as_it_came(raw: bytes) -> None:
+    message = json.loads(raw)
+    assert as_read(message, raw) is message
+    event = SseEvent(b"data: " + raw, data=raw.decode())
+    assert event_of(event, message) == (event, message)
+
+
+@pytest.mark.parametrize("raw", TWICE)
+def test_what_parsers_read_in_two_ways_passes_as_it_was_read(raw: bytes) -> None:
+    reply = reply_of(200, raw, 1, is_json=True)
+    assert (reply.body, reply.whole, reply.message) == (SAME[0], raw, OK)
+    event, message = event_of(SseEvent(b"", event="message", data=raw.decode(), id="e", retry=5), json.loads(raw))
+    assert (event.data, message) == (SAME[0].decode(), OK)
+    assert event.raw == b"event: message\nid: e\nretry: 5\ndata: " + SAME[0] + b"\n\n"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        SseEvent(b"", data=json.dumps(OK | {"method": "ping"})),
+        SseEvent(b"", data=json.dumps(ERROR | {"method": None})),
+        SseEvent(b"", event="answer", data=json.dumps(OK)),
+        SseEvent(b"", event="answer", data=json.dumps([OK])),
+    ],
+)
+def test_what_a_client_might_take_for_an_answer_does_not_pass(event: SseEvent) -> None:
+    with pytest.raises(BrokenAnswerError):
+        message_of(event)
+
+
+@pytest.mark.parametrize("data", ["", "ping", "{", "{}", "[1]"])
+def test_an_event_of_another_kind_without_a_message_passes(data: str) -> None:
+    assert message_of(SseEvent(b"", event="ping", data=data)) is None
