@@ -1,7 +1,7 @@
 """From an upstream's HTTP answer to the one JSON-RPC message that ends a request. Pure, but for the reading itself."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -16,6 +16,8 @@ from proxy.wire.structure import count_quotes
 
 EVENT_STREAM = b"text/event-stream"
 JSON = b"application/json"
+
+MOST_VERSION_CHARS = 32
 
 _DECODER = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
@@ -61,6 +63,16 @@ def session_id_in(headers: Sequence[Header]) -> str | None:
     if found is not None and _SESSION_ID.fullmatch(found) is None:
         raise BrokenAnswerError("the server's session id is not visible ASCII")
     return found.decode("ascii") if found is not None else None
+
+
+def agreed_version(message: Mapping[str, object], asked: Mapping[str, object]) -> str:
+    """Return the protocol version of an answer to initialize; what was asked for where it names none."""
+    result: object = message.get("result")
+    named = cast("dict[str, object]", result).get("protocolVersion") if isinstance(result, dict) else None
+    found = named or asked.get("protocolVersion")
+    if not isinstance(found, str) or len(found) > MOST_VERSION_CHARS or not (found.isascii() and found.isprintable()):
+        raise BrokenAnswerError(f"a protocol version is a printable word of at most {MOST_VERSION_CHARS} characters")
+    return found
 
 
 def decode_message(body: bytes) -> dict[str, object]:

@@ -109,6 +109,20 @@ def test_what_a_caller_names_is_bounded_and_without_secrets(sidecar: Sidecar, mo
     assert row(module_database, unknown)["server"] == "[redacted]"
 
 
+@pytest.mark.parametrize("version", [OPAQUE, TOKEN[:32]])
+def test_what_is_agreed_as_a_version_is_told_without_secrets(
+    sidecar: Sidecar, module_database: Database, version: str
+) -> None:
+    """The server names no version, so that of the request is agreed upon, in this row and in those of the session."""
+    token = sidecar.token("a")
+    params = {"protocolVersion": version, "arguments": {"say": "welcome"}}
+    opened = sidecar.post("a", {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}, token)
+    listed = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+    used = sidecar.post("a", listed, token, mcp_session_id=opened.headers["mcp-session-id"])
+    told = [row(module_database, answer)["protocol_version"] for answer in (opened, used)]
+    assert told == ["[redacted]", "[redacted]"]
+
+
 def test_the_trace_of_a_request_is_in_its_row(sidecar: Sidecar, module_database: Database) -> None:
     """The header's, or what the message names in `_meta`; what is no trace context is not taken."""
     parent = f"00-{TRACE}-00f067aa0ba902b7-01"

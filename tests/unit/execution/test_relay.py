@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from proxy.execution.ends import BrokenAnswerError
-from proxy.execution.relay import as_read, event_of, is_answer_to, is_question, message_of, reply_of, session_id_in
+from proxy.execution.relay import (
+    agreed_version,
+    as_read,
+    event_of,
+    is_answer_to,
+    is_question,
+    message_of,
+    reply_of,
+    session_id_in,
+)
 from proxy.sessions.rebuild import is_lost
 from proxy.wire.sse import SseEvent
 
@@ -172,3 +181,21 @@ def test_what_a_client_might_take_for_an_answer_does_not_pass(event: SseEvent) -
 @pytest.mark.parametrize("data", ["", "ping", "{", "{}", "[1]"])
 def test_an_event_of_another_kind_without_a_message_passes(data: str) -> None:
     assert message_of(SseEvent(b"", event="ping", data=data)) is None
+
+
+@pytest.mark.parametrize(
+    ("result", "asked", "version"),
+    [
+        ({"protocolVersion": "2025-11-25"}, "2025-03-26", "2025-11-25"),
+        ({}, "2025-03-26", "2025-03-26"),
+        ([], "2025-03-26", "2025-03-26"),
+    ],
+)
+def test_the_version_is_what_the_server_names_or_the_client_asked_for(result: Any, asked: Any, version: str) -> None:
+    assert agreed_version(OK | {"result": result}, {"protocolVersion": asked}) == version
+
+
+@pytest.mark.parametrize("named", ["2025\0", "2025\r\nx: y", "\u2028", "x" * 33, {"a": 1}, 5])
+def test_a_version_that_no_header_or_row_could_hold_is_a_broken_answer(named: Any) -> None:
+    with pytest.raises(BrokenAnswerError):
+        agreed_version(OK | {"result": {"protocolVersion": named}}, {"protocolVersion": "2025-11-25"})
