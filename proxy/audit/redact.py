@@ -23,6 +23,8 @@ from proxy.audit.record import Payload
 MOST_DEPTH: Final = 128
 SMALLEST_CAP: Final = 64
 _SHORTEST_ECHO: Final = 4
+_MOST_ECHOES: Final = 10_000
+_MOST_COMPARISONS: Final = 100_000
 _BEHIND_CAP: Final = 4096  # so that a secret across the cap is seen whole
 _SHORT: Final = 128
 _INT_BITS: Final = 512
@@ -44,13 +46,15 @@ def redact(
 ) -> tuple[object, bool]:
     """Return a copy of JSON data without what the pointers name and without secrets, and whether it is complete.
 
-    Work is bounded: text behind the first `budget` characters is left out.
+    Work is bounded: text behind the first `budget` characters is left out, and nothing is shown of a value of which the
+    pointers take very many texts.
     """
     taken: set[str] = set()
     for pointer in pointers:
         value = _without(value, parse_pointer(pointer), taken)
-    echoes = {form for echo in taken if len(echo) >= _SHORTEST_ECHO for form in _escaped(echo)}
-    masking = _Masking(sorted(echoes, key=len, reverse=True), hidden, budget)
+    if len(taken) > _MOST_ECHOES:
+        return MASK, True
+    masking = _Masking(_Echoes(taken), hidden, budget)
     return masking.copy(value, 0), masking.left > 0
 
 
@@ -158,17 +162,18 @@ def _without(value: object, tokens: tuple[str, ...], taken: set[str]) -> object:
 
 
 def _leaves(value: object) -> Iterable[str]:
-    match value:
-        case dict():
-            for item in cast("dict[str, object]", value).values():
-                yield from _leaves(item)
-        case list() | tuple():
-            for item in cast("Sequence[object]", value):
-                yield from _leaves(item)
-        case None | bool():
-            return
-        case _:
-            yield str(value)
+    """Yield the texts and numbers in a value, however deep it nests."""
+    stack = [value]
+    while stack:
+        match stack.pop():
+            case dict() as members:
+                stack.extend(cast("dict[str, object]", members).values())
+            case list() | tuple() as elements:
+                stack.extend(cast("Sequence[object]", elements))
+            case None | bool():
+                continue
+            case leaf:
+                yield str(leaf)
 
 
 def _is_bare(value: object) -> bool:
@@ -183,10 +188,37 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _INT_BITS
 
 
+class _Echoes:
+    """Masks texts that repeat what was taken out, by looking at how each of them begins.
+
+    A caller chooses how many there are: where comparing has taken too long, a text that may hold one is masked.
+    """
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._by_start: dict[str, list[str]] = {}
+        self._left = _MOST_COMPARISONS
+        for form in {form for echo in taken if len(echo) >= _SHORTEST_ECHO for form in _escaped(echo)}:
+            self._by_start.setdefault(form[:_SHORTEST_ECHO], []).append(form)
+
+    def mask(self, text: str) -> str:
+        by_start = self._by_start
+        if not by_start:
+            return text
+        starts = by_start.keys() & {text[at : at + _SHORTEST_ECHO] for at in range(len(text) - _SHORTEST_ECHO + 1)}
+        if not starts:
+            return text
+        self._left -= sum(len(by_start[start]) for start in starts)
+        if self._left < 0:
+            return MASK
+        for echo in sorted((each for start in starts for each in by_start[start]), key=len, reverse=True):
+            text = text.replace(echo, MASK)
+        return text
+
+
 class _Masking:
     """One walk over JSON data, until `left` characters are used up."""
 
-    def __init__(self, echoes: Sequence[str], hidden: Hidden, budget: int) -> None:
+    def __init__(self, echoes: _Echoes, hidden: Hidden, budget: int) -> None:
         self.left = budget
         self._echoes = echoes
         self._hidden = hidden
@@ -210,7 +242,8 @@ class _Masking:
             if self.left <= 0:
                 break
             is_secret = _is_bare(item) and (names_secret(key) or (is_pair and key == "value"))
-            made[self._text(key)] = MASK if is_secret else self.copy(item, depth)
+            name = self._text(key)  # before its value, which may use up what is left
+            made[name] = MASK if is_secret else self.copy(item, depth)
         return made
 
     def _elements(self, elements: Sequence[object], depth: int) -> list[object]:
@@ -227,6 +260,4 @@ class _Masking:
         return shown
 
     def _mask(self, text: str) -> str:
-        for echo in self._echoes:
-            text = text.replace(echo, MASK)
-        return _mask(text, self._hidden)
+        return _mask(self._echoes.mask(text), self._hidden)

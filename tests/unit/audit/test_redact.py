@@ -274,6 +274,43 @@ def test_the_work_on_hostile_text_is_bounded(piece: str) -> None:
     assert time.process_time() - began < 1.0
 
 
+TAKEN = [
+    ([f"s{number:06d}" for number in range(9_000)], [f"{number:05d}" for number in range(12_000)]),
+    ([f"s{number:06d}" for number in range(9_000)], [f"s{number:06d}" for number in range(9_000)]),
+    ([f's"{number:06d}' for number in range(500_000)], ["x"] * 9_000),
+    (["aaaa" + "a" * length for length in range(2_000)], ["a" * 60_000]),
+]
+
+
+@pytest.mark.parametrize(("taken", "others"), TAKEN, ids=range(len(TAKEN)))
+def test_the_work_on_what_pointers_take_is_bounded(taken: list[str], others: list[str]) -> None:
+    """A caller says how many values there are, before anybody knows who it is."""
+    began = time.process_time()
+    text = snapshot({"secret": taken, "others": others}, b"", ["/secret"], CAP).text
+    assert time.process_time() - began < 1.0
+    assert text is not None
+    assert "s000001" not in text
+
+
+def test_what_pointers_take_may_nest_deep() -> None:
+    deep: object = "hunter2"
+    for _ in range(900):
+        deep = [deep]
+    assert shown({"a": deep, "b": "hunter2"}, "/a") == {"a": MASK, "b": MASK}
+
+
+def test_a_table_that_pointers_take_is_masked_where_text_repeats_it() -> None:
+    rows = [[f"cell {column} of row {row}" for column in range(4)] for row in range(500)]
+    made = shown({"rows": rows, "text": json.dumps(rows), "note": "all"}, "/rows")
+    assert made["note"] == "all"
+    assert "cell" not in json.dumps(made)
+
+
+def test_a_cut_snapshot_keeps_the_names_of_what_it_shows() -> None:
+    made = shown({"password": "x", "outer": {"inner": ["y" * 100] * 200}}, cap=1000)["truncated"]
+    assert made.startswith('{"password":"[redacted]","outer":{"inner":["yyy')
+
+
 def test_a_part_that_was_not_looked_at_is_not_shown() -> None:
     secret = "AKIAIOSFODNN7EXAMPLE"
     text = snapshot({"password": "x", "list": ["x" * 1000] * 200 + [secret]}, b"", (), 1000).text
