@@ -9,7 +9,7 @@ All of it comes before the cut, and a text is cut only where the cut cannot part
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final, cast
@@ -17,14 +17,12 @@ from typing import Any, Final, cast
 import msgspec
 
 from proxy.audit.detector import MASK, mask_secrets, may_hold_secret, names_secret, value_is_secret
+from proxy.audit.echoes import Echoes, without
 from proxy.audit.hidden import NOTHING, Hidden
 from proxy.audit.record import Payload
 
 MOST_DEPTH: Final = 128
 SMALLEST_CAP: Final = 64
-_SHORTEST_ECHO: Final = 4
-_MOST_ECHOES: Final = 10_000
-_MOST_COMPARISONS: Final = 100_000
 _BEHIND_CAP: Final = 4096  # so that a secret across the cap is seen whole
 _SHORT: Final = 128
 _INT_BITS: Final = 512
@@ -49,12 +47,10 @@ def redact(
     Work is bounded: text behind the first `budget` characters is left out, and nothing is shown of a value of which the
     pointers take very many texts.
     """
-    taken: set[str] = set()
-    for pointer in pointers:
-        value = _without(value, parse_pointer(pointer), taken)
-    if len(taken) > _MOST_ECHOES:
+    value, echoes = without(value, pointers)
+    if echoes.are_too_many:
         return MASK, True
-    masking = _Masking(_Echoes(taken), hidden, budget)
+    masking = _Masking(echoes, hidden, budget)
     return masking.copy(value, 0), masking.left > 0
 
 
@@ -71,14 +67,6 @@ def told_all(records: Sequence[object], most: int, hidden: Hidden = NOTHING) -> 
     """Return records of JSON data as a row tells them; what is behind the first `most` characters is left out."""
     shown, is_complete = redact(records, (), most, hidden)
     return [*cast("list[Any]", shown), *([] if is_complete else [{"truncated": True}])]
-
-
-@lru_cache(1024)
-def parse_pointer(pointer: str) -> tuple[str, ...]:
-    """Return the tokens of a JSON pointer; one without its leading slash is read as if it had it."""
-    if not pointer:
-        return ()
-    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.removeprefix("/").split("/"))
 
 
 def _shown(value: object, pointers: Sequence[str], cap: int, hidden: Hidden) -> str:
@@ -129,12 +117,6 @@ def _common_start(one: str, other: str) -> str:
     return one[:low]
 
 
-def _escaped(text: str) -> set[str]:
-    """Return a text as it is, as it stands in JSON, and as it stands in JSON text inside JSON."""
-    once = json.dumps(text)[1:-1]
-    return {text, once, json.dumps(once)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
-
-
 def _truncated(text: str, cap: int) -> str:
     keep = cap - 20
     while True:
@@ -142,38 +124,6 @@ def _truncated(text: str, cap: int) -> str:
         if len(made) <= cap:
             return made.decode()
         keep = min(keep - 1, keep * cap // len(made))
-
-
-def _without(value: object, tokens: tuple[str, ...], taken: set[str]) -> object:
-    """Return `value` with what the tokens lead to masked; add the texts that were in it to `taken`."""
-    if not tokens:
-        taken.update(_leaves(value))
-        return MASK
-    token, rest = tokens[0], tokens[1:]
-    if isinstance(value, Mapping):
-        members = cast("Mapping[str, object]", value)
-        return {key: _without(item, rest, taken) if token in ("*", key) else item for key, item in members.items()}
-    if isinstance(value, (list, tuple)):
-        elements = cast("Sequence[object]", value)
-        return [
-            _without(item, rest, taken) if token in ("*", str(index)) else item for index, item in enumerate(elements)
-        ]
-    return value
-
-
-def _leaves(value: object) -> Iterable[str]:
-    """Yield the texts and numbers in a value, however deep it nests."""
-    stack = [value]
-    while stack:
-        match stack.pop():
-            case dict() as members:
-                stack.extend(cast("dict[str, object]", members).values())
-            case list() | tuple() as elements:
-                stack.extend(cast("Sequence[object]", elements))
-            case None | bool():
-                continue
-            case leaf:
-                yield str(leaf)
 
 
 def _is_bare(value: object) -> bool:
@@ -188,37 +138,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _INT_BITS
 
 
-class _Echoes:
-    """Masks texts that repeat what was taken out, by looking at how each of them begins.
-
-    A caller chooses how many there are: where comparing has taken too long, a text that may hold one is masked.
-    """
-
-    def __init__(self, taken: Iterable[str]) -> None:
-        self._by_start: dict[str, list[str]] = {}
-        self._left = _MOST_COMPARISONS
-        for form in {form for echo in taken if len(echo) >= _SHORTEST_ECHO for form in _escaped(echo)}:
-            self._by_start.setdefault(form[:_SHORTEST_ECHO], []).append(form)
-
-    def mask(self, text: str) -> str:
-        by_start = self._by_start
-        if not by_start:
-            return text
-        starts = by_start.keys() & {text[at : at + _SHORTEST_ECHO] for at in range(len(text) - _SHORTEST_ECHO + 1)}
-        if not starts:
-            return text
-        self._left -= sum(len(by_start[start]) for start in starts)
-        if self._left < 0:
-            return MASK
-        for echo in sorted((each for start in starts for each in by_start[start]), key=len, reverse=True):
-            text = text.replace(echo, MASK)
-        return text
-
-
 class _Masking:
     """One walk over JSON data, until `left` characters are used up."""
 
-    def __init__(self, echoes: _Echoes, hidden: Hidden, budget: int) -> None:
+    def __init__(self, echoes: Echoes, hidden: Hidden, budget: int) -> None:
         self.left = budget
         self._echoes = echoes
         self._hidden = hidden

@@ -31,7 +31,8 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory, module_database: Database)
     ]
     with Recorder() as recorder:
         endpoint = f"http://127.0.0.1:{recorder.port}/mcp"
-        server = {"type": "external", "endpoint": endpoint, "headers": headers, "tools": {"echo": {}}}
+        server: dict[str, Any] = {"type": "external", "endpoint": endpoint, "headers": headers}
+        server["tools"] = {"echo": {}, "write": {"redact": {"output": ["/content/*/text", "/message"]}}}
         settings = {"audit": {"payload_bytes": CAP, "refusals_per_source": 1000}}
         sidecar = Sidecar(root / "s", module_database.dsn("postern_proxy"), {"a": server}, settings)
         try:
@@ -41,8 +42,8 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory, module_database: Database)
             sidecar.stop()
 
 
-def say(sidecar: Sidecar, text: Any, kind: str = "result") -> Answer:
-    answer = sidecar.call("a", "echo", {"say": text, "as": kind}, sidecar.token("a"))
+def say(sidecar: Sidecar, text: Any, kind: str = "result", tool: str = "echo") -> Answer:
+    answer = sidecar.call("a", tool, {"say": text, "as": kind}, sidecar.token("a"))
     assert answer.status == 200, answer.body
     return answer
 
@@ -107,6 +108,15 @@ def test_what_a_caller_names_is_bounded_and_without_secrets(sidecar: Sidecar, mo
     assert TOKEN[:30] not in repr(row(module_database, secret))
     assert len(row(module_database, long)["tool"]) <= 512
     assert row(module_database, unknown)["server"] == "[redacted]"
+
+
+@pytest.mark.parametrize(("kind", "told"), [("tool_error", "[redacted]"), ("error", "-32000: [redacted]")])
+def test_what_pointers_take_out_of_an_answer_is_not_its_error_either(
+    sidecar: Sidecar, module_database: Database, kind: str, told: str
+) -> None:
+    found = row(module_database, say(sidecar, "no room for Erika Mustermann", kind, "write"))
+    assert found["error"] == told
+    assert "Erika" not in traces(found)
 
 
 @pytest.mark.parametrize("version", [OPAQUE, TOKEN[:32]])
