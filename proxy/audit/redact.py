@@ -149,13 +149,13 @@ class _Masking:
     def copy(self, value: Any, depth: int) -> object:
         if isinstance(value, str):
             return self._text(value)
+        self.left -= 1
         if depth > MOST_DEPTH:
             return MASK
         if isinstance(value, Mapping):
             return self._members(cast("Mapping[str, object]", value), depth + 1)
         if isinstance(value, (list, tuple)):
             return self._elements(cast("Sequence[object]", value), depth + 1)
-        self.left -= 1
         return MASK if _is_number(value) and self._hidden.mask(str(value)) != str(value) else value
 
     def _members(self, members: Mapping[str, object], depth: int) -> dict[str, object]:

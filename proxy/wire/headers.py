@@ -112,11 +112,15 @@ def to_client(headers: Sequence[Header]) -> tuple[Header, ...]:
 
 
 def _back(headers: Sequence[Header]) -> tuple[Header, ...]:
+    """Pass the content type that the answer was read by, which is the first, and no second one."""
     nominated = _nominated(headers)
+    read_by = next((place for place, (name, _) in enumerate(headers) if name == b"content-type"), None)
     return tuple(
         (name, _in_utf8(value) if name == b"content-type" else value)
-        for name, value in headers
-        if (name in RESPONSE_HEADERS or (name == b"cache-control" and _restricts(value))) and name not in nominated
+        for place, (name, value) in enumerate(headers)
+        if (name in RESPONSE_HEADERS or (name == b"cache-control" and _restricts(value)))
+        and name not in nominated
+        and (name != b"content-type" or place == read_by)
     )
 
 

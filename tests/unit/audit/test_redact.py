@@ -311,6 +311,13 @@ def test_a_cut_snapshot_keeps_the_names_of_what_it_shows() -> None:
     assert made.startswith('{"password":"[redacted]","outer":{"inner":["yyy')
 
 
+@pytest.mark.parametrize("empty", [[], {}, [[[[]]]]], ids=repr)
+def test_the_work_on_what_is_empty_is_bounded(empty: object) -> None:
+    began = time.process_time()
+    assert redact({"password": "x", "many": [empty] * 1_000_000}, (), CAP)[1] is False
+    assert time.process_time() - began < 0.5
+
+
 def test_a_part_that_was_not_looked_at_is_not_shown() -> None:
     secret = "AKIAIOSFODNN7EXAMPLE"
     text = snapshot({"password": "x", "list": ["x" * 1000] * 200 + [secret]}, b"", (), 1000).text

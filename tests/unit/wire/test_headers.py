@@ -317,3 +317,10 @@ def test_caching_that_widens_the_audience_is_dropped(value: bytes):
 )
 def test_no_client_reads_an_answer_in_another_encoding_than_we_did(sent: bytes, told: bytes):
     assert to_client(((b"content-type", sent),)) == ((b"content-type", told),)
+
+
+def test_an_answer_has_the_content_type_that_it_was_read_by():
+    both = (JSON, (b"content-type", b"text/event-stream"))
+
+    assert to_client(both) == (JSON,)
+    assert to_client(both[::-1]) == both[1:]
