@@ -72,6 +72,11 @@ CLIENT_CANCELLED = silent(
 CREDENTIAL_EXPIRED = silent(
     Status.SUCCESS, "stream.credential_expired", "the credential that opened the stream expired"
 )
+CREDENTIAL_WITHDRAWN = silent(
+    Status.SUCCESS,
+    "stream.credential_withdrawn",
+    "since the registry was reloaded the credential that opened the stream would not open it",
+)
 SESSION_EXPIRED = silent(Status.SUCCESS, "session.expired", "the session has reached its absolute timeout")
 DRAINING = End(
     Status.SUCCESS,
