@@ -23,6 +23,8 @@ _DECODER = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
 _MEMBERS = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _MESSAGE_EVENTS = frozenset({"", "message"})
+_OTHER_LINE_ENDS = re.compile(rb"[\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]")
+"""What ends a line for some clients (httpx-sse before 0.4.2), against the standard: an event could hide behind it."""
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,1024}")
 
 RpcId = int | str | None
@@ -177,9 +179,9 @@ def message_of(event: SseEvent) -> dict[str, object] | None:
     What is a call and an answer at once, or a message in an event of another kind, is neither here and might be an
     answer to the client: it raises `BrokenAnswerError`.
     """
-    if not event.data:
-        return None
-    if event.event not in _MESSAGE_EVENTS:
+    if not event.data or event.event not in _MESSAGE_EVENTS:
+        if _OTHER_LINE_ENDS.search(event.raw):
+            raise BrokenAnswerError("outside of messages the server's stream has what ends a line for some clients")
         if _holds_message(event.data):
             raise BrokenAnswerError(f"the server sent a message in an event of another kind: {event.event[:40]!r}")
         return None
@@ -192,8 +194,10 @@ def message_of(event: SseEvent) -> dict[str, object] | None:
 def event_of(event: SseEvent, message: dict[str, object]) -> tuple[SseEvent, dict[str, object]]:
     """Return an event and the message in it so that everybody reads the same in it."""
     read = as_read(message, event.data.encode())
-    if read is message:
+    if read is message and _OTHER_LINE_ENDS.search(event.raw) is None:
         return event, message
+    if event.id is not None and _OTHER_LINE_ENDS.search(event.id.encode()):
+        raise BrokenAnswerError("the id of an event has what ends a line for some clients")
     data = _ENCODER.encode(read).decode()
     raw = encode_event(data, event=event.event, id=event.id, retry=event.retry)
     return SseEvent(raw, event.event, data, event.id, event.retry), read

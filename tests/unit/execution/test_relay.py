@@ -17,7 +17,7 @@ from proxy.execution.relay import (
     session_id_in,
 )
 from proxy.sessions.rebuild import is_lost
-from proxy.wire.sse import SseEvent
+from proxy.wire.sse import SseEvent, SseParser
 
 OK: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "result": {}}
 ERROR: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "error": {"code": -1, "message": "no"}}
@@ -199,3 +199,28 @@ def test_the_version_is_what_the_server_names_or_the_client_asked_for(result: An
 def test_a_version_that_no_header_or_row_could_hold_is_a_broken_answer(named: Any) -> None:
     with pytest.raises(BrokenAnswerError):
         agreed_version(OK | {"result": {"protocolVersion": named}}, {"protocolVersion": "2025-11-25"})
+
+
+HIDDEN = json.dumps(OK)
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])
+def test_nothing_hides_behind_what_ends_a_line_for_some_clients(end: str) -> None:
+    """As httpx-sse did before 0.4.2, which the official Python client of the first generation came with."""
+    hiding = f"{end}{end}data: {HIDDEN}{end}{end}"
+    for stream in (f": {hiding}\n\n", f"event: ping\ndata: {hiding}\n\n", f"id: 1\nretry: 5\nfoo: {hiding}\n\n"):
+        (event,) = SseParser(9_999).feed(stream.encode())[:1]
+        with pytest.raises(BrokenAnswerError):
+            message_of(event)
+    (event,) = SseParser(9_999).feed(f"foo: {hiding}\ndata: {HIDDEN}\n\n".encode())
+    assert event_of(event, OK)[0].raw == b"data: " + SAME[0] + b"\n\n"
+    (event,) = SseParser(9_999).feed(f"id: {hiding}\ndata: {HIDDEN}\n\n".encode())
+    with pytest.raises(BrokenAnswerError):
+        event_of(event, OK)
+
+
+def test_a_separator_in_the_text_of_a_message_passes() -> None:
+    message = OK | {"result": {"text": "a\u2028b"}}
+    (event,) = SseParser(9_999).feed(b"data: " + json.dumps(message, ensure_ascii=False).encode() + b"\n\n")
+    passed, read = event_of(event, message_of(event) or {})
+    assert (json.loads(passed.data), read) == (message, message)
