@@ -12,7 +12,7 @@ from proxy.execution.ends import BrokenAnswerError
 from proxy.sessions.store import SESSION_HEADER
 from proxy.upstream.response import UpstreamResponse
 from proxy.wire.sse import SseError, SseEvent, SseParser, encode_event
-from proxy.wire.structure import count_quotes
+from proxy.wire.structure import keeps_all
 
 EVENT_STREAM = b"text/event-stream"
 JSON = b"application/json"
@@ -98,7 +98,7 @@ def as_read(message: dict[str, object], raw: bytes) -> dict[str, object]:
         encoded = _ENCODER.encode(message)
     except RecursionError as error:
         raise BrokenAnswerError("the server's answer nests too deep") from error
-    if message.keys() <= _MEMBERS and (encoded == raw or count_quotes(encoded) == count_quotes(raw)):
+    if message.keys() <= _MEMBERS and (encoded == raw or keeps_all(encoded, raw)):
         return message
     return {name: value for name, value in message.items() if name in _MEMBERS}
 
