@@ -244,7 +244,9 @@ class Conversation:
             if message is not None:
                 event, message = event_of(event, message)
             if message is not None and call.rpc_id is not None and is_answer_to(message, call.rpc_id):
-                return await self._last_of(response, held, event, message)
+                reply = await self._last_of(response, held, event, message)
+                reply.whole = came.data.encode()
+                return reply
             if call.method == "initialize":
                 held.append(event)  # the session's id is a header, and the session begins with the answer
                 if len(held) > _HELD_EVENTS or sum(len(each.raw) for each in held) > limit_bytes:

@@ -34,7 +34,7 @@ class Reply(Struct):
     """A whole answer that waits for its row. `message` is the decoded JSON-RPC response, None where there is none.
 
     `body` is what the client will get: the JSON document, or the last event of a stream with its framing, `whole` the
-    same as the server sent it where that differs, and `before` the events of an initialize that were held back for it.
+    document as the server sent it where that differs, and `before` the events of an initialize that were held back.
     """
 
     status: int

@@ -1,5 +1,6 @@
 """Streams of the 2026-07-28 protocol through a running proxy, in front of a server on the official SDK."""
 
+import hashlib
 import json
 import signal
 import sys
@@ -81,6 +82,8 @@ def test_progress_flows_before_the_result_and_the_row_is_there_before_it_too(sce
     assert [m.get("method") for m in answered.messages] == ["notifications/progress"] * 3 + [None]
     row = scene.row(answered)
     assert (row["status"], row["events"], row["protocol_version"]) == ("success", 4, MODERN)
+    told = answered.events[-1].data.encode()
+    assert (row["output_bytes"], row["output_sha256"]) == (len(told), hashlib.sha256(told).digest())
 
 
 def test_a_client_that_leaves_cancels_the_call(scene, journal) -> None:
