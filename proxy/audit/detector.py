@@ -81,11 +81,14 @@ _SECRET_NAME: Final = re.compile(
 )
 _NAMED: Final = re.compile(
     r"""(?<![A-Za-z0-9_-])([A-Za-z0-9_-]{3,80}+)
-        (?:\\*["'\]]|%2[27]|%5D)?(?:\s|%20){0,8}+(:=|=>|[:=]|%3[AD])(?:\s|%20){0,8}+""",
+        (?:\\*["'\]]|%2[27]|%5D)?(?:\s|%20){0,8}+(:=|=>|[:=]|%3[AD])(?:\s|%20){0,8}+(?:\[\s{0,8}+(?=\\*["']))?""",
     re.IGNORECASE | re.VERBOSE,
 )
 _VALUE: Final = re.compile(
-    r"""(\\*["'])(?:(?!\1)(?:\\+["']|.))+(\1|\Z) | \[redacted] | [^\s"'&;,}\]\\]+""", re.DOTALL | re.VERBOSE
+    r"""(\\*["'])(?:(?!\1)(?:\\+["']|.))+(\1|\Z)
+      | \[redacted]
+      | (?![{\[](?:[\s"'\\}\]]|\Z))(?:{[\w-]{1,20}})?[^\s"'&;,}\]\\]+""",
+    re.DOTALL | re.VERBOSE,
 )
 _REST_OF_LINE: Final = re.compile(r"""[^\r\n"'\\]+""")
 _PAIRED: Final = re.compile(

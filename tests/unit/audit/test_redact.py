@@ -151,6 +151,8 @@ NAMED = [
     {"s3SecretKey": "hunter2", "oauth2secret": "hunter2", "user[password]": "hunter2"},
     {"env": [{"name": "DB_PASSWORD", "value": "hunter2"}, {"key": "apiKey", "value": 123456}]},
     {"text": json.dumps({"env": [{"name": "DB_PASSWORD", "value": "hunter2"}]})},
+    {"text": json.dumps({"X-Api-Key": ["hunter2"]})},
+    {"text": "password={SHA}hunter2"},
     {"text": "env:\n  - name: DB_PASSWORD\n    value: hunter2\n"},
 ]
 
@@ -170,6 +172,7 @@ INNOCENT = [
     {"description": "Basic auth is old", "cookies_accepted": 3},
     {"name": "password", "type": "string", "note": "the secretary; name: password, title: x"},
     {"name": "city", "value": "Bonn", "url": "https://example.org/?a=b&token_count=3"},
+    {"text": json.dumps({"properties": {"password": {"type": "string"}, "secret": [], "passcode": {}}})},
     {"text": "Each subtoken embeddings table; a token=3"},
 ]
 
