@@ -10,18 +10,20 @@ committed (SPEC A4). What a stream carries before its last event (progress, serv
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from time import monotonic
-from typing import Protocol, cast
+from typing import Protocol
 
 from proxy.answers import execution_header, refusal_body, refusal_headers
 from proxy.audit.errors import AuditUnavailable
 from proxy.audit.limits import Counters
 from proxy.audit.record import Intent, Outcome, Row, Status
+from proxy.audit.redact import told
 from proxy.auth.identity import Anonymous
 from proxy.call import Call
 from proxy.errors import INTERNAL_ERROR, UNAVAILABLE, Refusal
 from proxy.exchange import Exchange, Header
 from proxy.execution.ends import SessionLostError
 from proxy.execution.execution import Execution
+from proxy.execution.relay import MOST_VERSION_CHARS, agreed_version
 from proxy.floods import Floods, Told, too_many
 from proxy.roads import BridgeTokenMissingError, Road
 from proxy.routes import Route
@@ -156,10 +158,8 @@ class Executor:
 
     async def open_session(self, call: Call, route: Route, upstream_id: str, message: dict[str, object]) -> Session:
         """Keep the session that an initialize has opened; durable on return, else the server is told to drop it."""
-        result = message.get("result")
-        version = cast("dict[str, object]", result).get("protocolVersion") if isinstance(result, dict) else None
         params = (call.envelope.params if call.envelope is not None else None) or {}
-        call.protocol_version = str(version or params.get("protocolVersion"))[:32]
+        call.protocol_version = told(agreed_version(message, params), MOST_VERSION_CHARS, call.hidden)
         who = call.identity or Anonymous()
         try:
             session = await self.sessions.create(route.server, who, upstream_id, call.protocol_version, params)
@@ -202,4 +202,4 @@ async def _say(exchange: Exchange, call: Call, refusal: Refusal) -> None:
 
 def _unaudited(error: AuditUnavailable) -> Refusal:
     retry = (b"retry-after", b"%d" % max(1, round(error.retry_after_s)))
-    return Refusal("audit.unavailable", 503, UNAVAILABLE, f"no answer without an audit row: {error}", (retry,))
+    return Refusal("audit.unavailable", 503, UNAVAILABLE, "no answer without an audit row", (retry,))

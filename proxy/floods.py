@@ -128,6 +128,8 @@ def _network(remote: str) -> str:
 
 
 def too_many(refusal: Refusal, window_s: float) -> Refusal:
-    """What a source beyond its limit is told, whatever was wrong with the request."""
+    """What a source beyond its limit is told, whatever was wrong: no more of it than one request is told."""
     retry = (b"retry-after", b"%d" % max(1, round(window_s)))
-    return Refusal("limit.refusals", 429, errors.TOO_MANY, f"too many refused requests ({refusal.reason})", (retry,))
+    return Refusal(
+        "limit.refusals", 429, errors.TOO_MANY, f"too many refused requests ({refusal.answer()[1]})", (retry,)
+    )

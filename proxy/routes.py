@@ -7,8 +7,9 @@ from proxy.audit.record import Payload
 from proxy.auth.bearer import ServerAuth
 from proxy.authorize import Policy
 from proxy.call import Call
+from proxy.execution.verdict import Verdict
 from proxy.guard.guard import Guard
-from proxy.snapshots import snapshot_answer, snapshot_params
+from proxy.snapshots import judged_answer, snapshot_answer, snapshot_params
 from proxy.states import States
 from proxy.upstream.target import UpstreamLimits
 from registry.models import Server
@@ -52,3 +53,7 @@ class Route:
     def snapshot_output(self, call: Call, message: dict[str, object], whole: bytes) -> Payload:
         """What the row keeps of an answer."""
         return snapshot_answer(self.server, call, message, whole, self.payload_bytes)
+
+    def judge(self, call: Call, message: dict[str, object], http_status: int) -> Verdict:
+        """What an answer says about the outcome, as the row may tell it."""
+        return judged_answer(self.server, call, message, http_status)

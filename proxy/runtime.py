@@ -39,6 +39,7 @@ from proxy.sessions.store import Sessions
 from proxy.settings import Settings
 from proxy.shared import Shared
 from proxy.states import States, load_key
+from proxy.withdrawal import end_withdrawn
 from registry.database.pool import create_pool
 from registry.database.tables import require_tables
 from registry.models import Fleet, Server
@@ -132,7 +133,8 @@ class Runtime:
 
         Roads of unchanged servers stay open, so that a rotated key of one server drops no request of another. Every
         door and policy is made anew: keys are read again, and permissions or agents may have changed. So are the
-        credentials for the servers, which may have a new value behind the same reference.
+        credentials for the servers, which may have a new value behind the same reference. Streams that nobody could
+        open now end.
         """
         before = {server.name: server for server in self.fleet.enabled_servers()}
         after = {server.name: server for server in fleet.enabled_servers()}
@@ -160,8 +162,8 @@ class Runtime:
         self._routes.update(routes)
         self.pipeline.adopt(_door(fleet))
         self._guards.adopt(self.executor)
-        for road in retired:
-            self._retiring.add(task := asyncio.create_task(road.retire()))
+        for job in (*(road.retire() for road in retired), end_withdrawn(self.executor.live, self._routes, time())):
+            self._retiring.add(task := asyncio.create_task(job))
             task.add_done_callback(self._retiring.discard)
         return changed
 

@@ -9,20 +9,20 @@ All of it comes before the cut, and a text is cut only where the cut cannot part
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final, cast
 
 import msgspec
 
-from proxy.audit.detector import MASK, mask_secrets, may_hold_secret, names_secret
+from proxy.audit.detector import MASK, mask_secrets, may_hold_secret, names_secret, value_is_secret
+from proxy.audit.echoes import Echoes, without
 from proxy.audit.hidden import NOTHING, Hidden
 from proxy.audit.record import Payload
 
 MOST_DEPTH: Final = 128
 SMALLEST_CAP: Final = 64
-_SHORTEST_ECHO: Final = 4
 _BEHIND_CAP: Final = 4096  # so that a secret across the cap is seen whole
 _SHORT: Final = 128
 _INT_BITS: Final = 512
@@ -44,13 +44,13 @@ def redact(
 ) -> tuple[object, bool]:
     """Return a copy of JSON data without what the pointers name and without secrets, and whether it is complete.
 
-    Work is bounded: text behind the first `budget` characters is left out.
+    Work is bounded: text behind the first `budget` characters is left out, and nothing is shown of a value of which the
+    pointers take very many texts.
     """
-    taken: set[str] = set()
-    for pointer in pointers:
-        value = _without(value, parse_pointer(pointer), taken)
-    echoes = {form for echo in taken if len(echo) >= _SHORTEST_ECHO for form in _escaped(echo)}
-    masking = _Masking(sorted(echoes, key=len, reverse=True), hidden, budget)
+    value, echoes = without(value, pointers)
+    if echoes.are_too_many:
+        return MASK, True
+    masking = _Masking(echoes, hidden, budget)
     return masking.copy(value, 0), masking.left > 0
 
 
@@ -67,14 +67,6 @@ def told_all(records: Sequence[object], most: int, hidden: Hidden = NOTHING) -> 
     """Return records of JSON data as a row tells them; what is behind the first `most` characters is left out."""
     shown, is_complete = redact(records, (), most, hidden)
     return [*cast("list[Any]", shown), *([] if is_complete else [{"truncated": True}])]
-
-
-@lru_cache(1024)
-def parse_pointer(pointer: str) -> tuple[str, ...]:
-    """Return the tokens of a JSON pointer; one without its leading slash is read as if it had it."""
-    if not pointer:
-        return ()
-    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.removeprefix("/").split("/"))
 
 
 def _shown(value: object, pointers: Sequence[str], cap: int, hidden: Hidden) -> str:
@@ -125,12 +117,6 @@ def _common_start(one: str, other: str) -> str:
     return one[:low]
 
 
-def _escaped(text: str) -> set[str]:
-    """Return a text as it is, as it stands in JSON, and as it stands in JSON text inside JSON."""
-    once = json.dumps(text)[1:-1]
-    return {text, once, json.dumps(once)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
-
-
 def _truncated(text: str, cap: int) -> str:
     keep = cap - 20
     while True:
@@ -138,37 +124,6 @@ def _truncated(text: str, cap: int) -> str:
         if len(made) <= cap:
             return made.decode()
         keep = min(keep - 1, keep * cap // len(made))
-
-
-def _without(value: object, tokens: tuple[str, ...], taken: set[str]) -> object:
-    """Return `value` with what the tokens lead to masked; add the texts that were in it to `taken`."""
-    if not tokens:
-        taken.update(_leaves(value))
-        return MASK
-    token, rest = tokens[0], tokens[1:]
-    if isinstance(value, Mapping):
-        members = cast("Mapping[str, object]", value)
-        return {key: _without(item, rest, taken) if token in ("*", key) else item for key, item in members.items()}
-    if isinstance(value, (list, tuple)):
-        elements = cast("Sequence[object]", value)
-        return [
-            _without(item, rest, taken) if token in ("*", str(index)) else item for index, item in enumerate(elements)
-        ]
-    return value
-
-
-def _leaves(value: object) -> Iterable[str]:
-    match value:
-        case dict():
-            for item in cast("dict[str, object]", value).values():
-                yield from _leaves(item)
-        case list() | tuple():
-            for item in cast("Sequence[object]", value):
-                yield from _leaves(item)
-        case None | bool():
-            return
-        case _:
-            yield str(value)
 
 
 def _is_bare(value: object) -> bool:
@@ -186,7 +141,7 @@ def _is_number(value: object) -> bool:
 class _Masking:
     """One walk over JSON data, until `left` characters are used up."""
 
-    def __init__(self, echoes: Sequence[str], hidden: Hidden, budget: int) -> None:
+    def __init__(self, echoes: Echoes, hidden: Hidden, budget: int) -> None:
         self.left = budget
         self._echoes = echoes
         self._hidden = hidden
@@ -194,21 +149,24 @@ class _Masking:
     def copy(self, value: Any, depth: int) -> object:
         if isinstance(value, str):
             return self._text(value)
+        self.left -= 1
         if depth > MOST_DEPTH:
             return MASK
         if isinstance(value, Mapping):
             return self._members(cast("Mapping[str, object]", value), depth + 1)
         if isinstance(value, (list, tuple)):
             return self._elements(cast("Sequence[object]", value), depth + 1)
-        self.left -= 1
         return MASK if _is_number(value) and self._hidden.mask(str(value)) != str(value) else value
 
     def _members(self, members: Mapping[str, object], depth: int) -> dict[str, object]:
         made: dict[str, object] = {}
+        is_pair = value_is_secret(members)
         for key, item in members.items():
             if self.left <= 0:
                 break
-            made[self._text(key)] = MASK if _is_bare(item) and names_secret(key) else self.copy(item, depth)
+            is_secret = _is_bare(item) and (names_secret(key) or (is_pair and key == "value"))
+            name = self._text(key)  # before its value, which may use up what is left
+            made[name] = MASK if is_secret else self.copy(item, depth)
         return made
 
     def _elements(self, elements: Sequence[object], depth: int) -> list[object]:
@@ -225,6 +183,4 @@ class _Masking:
         return shown
 
     def _mask(self, text: str) -> str:
-        for echo in self._echoes:
-            text = text.replace(echo, MASK)
-        return _mask(text, self._hidden)
+        return _mask(self._echoes.mask(text), self._hidden)

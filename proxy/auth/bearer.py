@@ -6,6 +6,7 @@ headers ─▶ Authorization ─▶ verified a moment ago? ─▶ Authenticated
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from proxy.auth.assertion import UNSIGNED, Assertions, Presented
 from proxy.auth.cache import Verified, VerifiedTokens
@@ -113,6 +114,8 @@ class ServerAuth:
         claims = decode_payload(token)
         found = check_claims(claims, self._expected, now) if isinstance(claims, dict) else claims
         if isinstance(found, Authenticated):
+            if key.not_after is not None:  # nobody is known for longer than the key, nor keeps a stream
+                found = replace(found, expires=min(found.expires, key.not_after - self._expected.leeway_s))
             self._verified.put(authorization, found, self._deadline(found, key, now))
         return found
 
@@ -137,8 +140,6 @@ class ServerAuth:
 
     def _deadline(self, found: Authenticated, key: VerifyKey, now: float) -> float:
         ends = found.expires + self._expected.leeway_s
-        if key.not_after is not None:
-            ends = min(ends, key.not_after)
         if self._jwks is not None and key.algorithms.isdisjoint(HMAC_BYTES):
             ends = min(ends, now + self._jwks.fresh_for_s())
         return ends

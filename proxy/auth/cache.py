@@ -42,9 +42,11 @@ class VerifiedTokens:
         """Remember whom the header value proved, until `deadline` (seconds since the epoch)."""
         known = self._known
         key = sha256(authorization).digest()
-        known.pop(key, None)
-        if len(known) >= self._capacity:
-            del known[next(iter(known))]
+        gone = known.pop(key, None)
+        if gone is None and len(known) >= self._capacity:
+            gone = known.pop(next(iter(known)))
+        if gone is not None:
+            gone.until = 0.0  # somebody may hold it still, and `clear` could not reach it any more
         known[key] = Verified(identity, deadline)
 
     def clear(self) -> None:

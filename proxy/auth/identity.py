@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """A verified caller. `scopes` are as granted; `expires` is the token's `exp` in seconds since the epoch."""
+    """A verified caller. `scopes` are as granted.
+
+    `expires`, in seconds since the epoch and before any leeway, is the token's `exp`, or earlier where its key ends.
+    """
 
     method: str
     issuer: str

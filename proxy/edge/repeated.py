@@ -24,7 +24,12 @@ class Seen(Struct, frozen=True, gc=False):
 
 
 def seen_in(data: bytes, exchange: HttpExchange) -> Seen | None:
-    """Return the head in `data` if that is exactly one request, framed by its length and by nothing else."""
+    """Return the head in `data` if that is exactly one request, framed by its length and by nothing else.
+
+    Empty lines, which may stand before a request, are no part of one: alone they would be the head of the one before.
+    """
+    if not data.startswith(b"POST "):
+        return None
     lengths = exchange.headers.by_name.get(b"content-length", ())
     if exchange.method != "POST" or not exchange.keep_alive or len(lengths) != 1 or not lengths[0].isdigit():
         return None

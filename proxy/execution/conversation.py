@@ -23,6 +23,7 @@ from proxy.execution.relay import (
     JSON,
     Reply,
     content_type,
+    event_of,
     events,
     is_answer_to,
     message_of,
@@ -161,7 +162,7 @@ class Conversation:
         own = await own_answer(self.call, message, self._office.sessions.tasks)
         if own is message:
             return
-        reply.message, reply.whole = own, reply.body
+        reply.message, reply.whole = own, reply.whole or reply.body
         reply.body = encode(own) if reply.event is None else self.stream.reframed(reply.event, own)
 
     async def _converse_anew(self, session: Session) -> Reply:
@@ -238,10 +239,14 @@ class Conversation:
             await stream.open()
         held: list[SseEvent] = []
         limit_bytes = self._route.server.limits.response_bytes
-        async for event in events(response, limit_bytes):
-            message = message_of(event)
+        async for came in events(response, limit_bytes):
+            event, message = came, message_of(came)
+            if message is not None:
+                event, message = event_of(event, message)
             if message is not None and call.rpc_id is not None and is_answer_to(message, call.rpc_id):
-                return await self._last_of(response, held, event, message)
+                reply = await self._last_of(response, held, event, message)
+                reply.whole = came.data.encode()
+                return reply
             if call.method == "initialize":
                 held.append(event)  # the session's id is a header, and the session begins with the answer
                 if len(held) > _HELD_EVENTS or sum(len(each.raw) for each in held) > limit_bytes:

@@ -72,6 +72,11 @@ CLIENT_CANCELLED = silent(
 CREDENTIAL_EXPIRED = silent(
     Status.SUCCESS, "stream.credential_expired", "the credential that opened the stream expired"
 )
+CREDENTIAL_WITHDRAWN = silent(
+    Status.SUCCESS,
+    "stream.credential_withdrawn",
+    "since the registry was reloaded the credential that opened the stream would not open it",
+)
 SESSION_EXPIRED = silent(Status.SUCCESS, "session.expired", "the session has reached its absolute timeout")
 DRAINING = End(
     Status.SUCCESS,
@@ -115,8 +120,10 @@ def end_of(error: Exception, server: str) -> End:
         case UpstreamTimeout():
             return timed_out(error.phase, reached=error.sent)
         case UpstreamUnreachable():
-            reason = f"server {server} cannot be reached: {error}"
-            return failed(Refusal(error.code, 503, errors.UNAVAILABLE, reason, RETRY_SOON), reached=False)
+            sentence = f"server {server} cannot be reached"
+            told = (error.code, sentence)  # where it is, and what the network says of it, is for the row
+            refusal = Refusal(error.code, 503, errors.UNAVAILABLE, f"{sentence}: {error}", RETRY_SOON, told=told)
+            return failed(refusal, reached=False)
         case UpstreamError():
             code = errors.UNAVAILABLE if error.status == 503 else errors.BAD_GATEWAY
             headers = RETRY_SOON if error.status == 503 else ()
@@ -126,7 +133,13 @@ def end_of(error: Exception, server: str) -> End:
         case SessionLostError():
             return failed(Refusal("session.lost", 404, errors.SESSION_UNKNOWN, str(error)), reached=False)
         case _:
-            return failed(Refusal("session.store", 503, errors.UNAVAILABLE, str(error), RETRY_SOON))
+            return failed(store_away(error))
+
+
+def store_away(error: Exception) -> Refusal:
+    """Nothing can be said about a session or a task now; what the database says of it is for the row."""
+    told = ("session.store", "sessions cannot be read or kept now")
+    return Refusal("session.store", 503, errors.UNAVAILABLE, str(error), RETRY_SOON, told=told)
 
 
 def timed_out(phase: Literal["connect", "first_byte", "idle", "total"], *, reached: bool) -> End:

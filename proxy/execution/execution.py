@@ -153,8 +153,8 @@ class Execution:
         judged = None
         if message is not None:
             judged = await judge_answer(self._route, call, message, reply.whole or reply.body, reply.status)
-        self._shape(reply, judged)
         verdict = judged.verdict if judged is not None else judge(None, reply.status)
+        self._shape(reply, judged)
         decision = (judged.withheld if judged is not None else None) or call.decision
         outcome = call.outcome(
             verdict.status,

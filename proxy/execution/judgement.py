@@ -5,10 +5,9 @@ from msgspec import Struct
 from proxy.audit.record import Payload, Status
 from proxy.call import Call
 from proxy.execution.listing import visible_only
-from proxy.execution.verdict import Verdict, judge
+from proxy.execution.verdict import Verdict
 from proxy.guard.outcome import PASSED, Finding
 from proxy.routes import Route
-from proxy.tasks.wire import last_word
 
 _REFUSED_BY_POLICY = "hook.withheld"
 
@@ -36,7 +35,7 @@ async def judge_answer(
     output = route.snapshot_output(call, shown, whole)
     final = visible_only(call, route.policy, shown) or (shown if shown is not message else None)
     finding = guarded.finding
-    verdict = judge(last_word(call.method, shown), http_status)
+    verdict = route.judge(call, shown, http_status)
     if finding is None:
         return Judgement(final, output, verdict)
     told = f"{finding.code}: {finding.reason}"

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-from proxy.audit.detector import MASK, mask_secrets, may_hold_secret, names_secret
+from proxy.audit.detector import MASK, mask_secrets, may_hold_secret, names_secret, value_is_secret
 from proxy.hooks.api import Answer, HookEvent, Refuse, Replace, Rewrite
 
 _ACTIONS = ("redact", "refuse")
@@ -59,10 +59,11 @@ class Secrets:
         for number, (key, each) in enumerate(members.items()):
             shown = mask_secrets(key)
             name = key if shown == key else f"{shown} {number}"
-            yield name, MASK if self._is_named(key, each) else self._masked(each)
+            yield name, MASK if self._is_named(key, members) else self._masked(each)
 
-    def _is_named(self, key: str, value: object) -> bool:
-        return self._names and isinstance(value, str) and names_secret(key)
+    def _is_named(self, key: str, members: Mapping[str, object]) -> bool:
+        is_named = names_secret(key) or (key == "value" and value_is_secret(members))
+        return self._names and isinstance(members[key], str) and is_named
 
     def _places(self, value: object, pointer: str) -> Iterator[str]:
         """Yield the JSON pointers of what would be masked."""
@@ -71,10 +72,11 @@ class Secrets:
                 if mask_secrets(value) != value:
                     yield pointer or "/"
             case dict():
-                for key, each in cast("dict[str, object]", value).items():
+                members = cast("dict[str, object]", value)
+                for key, each in members.items():
                     shown = mask_secrets(key)
                     below = f"{pointer}/{shown}"
-                    yield from (below,) if shown != key or self._is_named(key, each) else self._places(each, below)
+                    yield from (below,) if shown != key or self._is_named(key, members) else self._places(each, below)
             case list():
                 for index, each in enumerate(cast("list[object]", value)):
                     yield from self._places(each, f"{pointer}/{index}")

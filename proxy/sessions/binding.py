@@ -7,7 +7,7 @@ from proxy.auth.identity import Identity
 from proxy.authorize.decision import Decision, Kind
 from proxy.call import Call
 from proxy.errors import Refusal
-from proxy.execution.ends import RETRY_SOON
+from proxy.execution.ends import store_away
 from proxy.sessions.events import LAST_EVENT_HEADER, unseal
 from proxy.sessions.store import SESSION_HEADER, Session, Sessions, SessionStoreUnavailableError
 from proxy.tasks.wire import ABOUT_ONE
@@ -86,8 +86,3 @@ async def expect_answer(call: Call, sessions: Sessions) -> Refusal | None:
     except SessionStoreUnavailableError as error:
         return store_away(error)
     return None if is_asked else UNASKED
-
-
-def store_away(error: SessionStoreUnavailableError) -> Refusal:
-    """Nothing can be said about a session or a task now."""
-    return Refusal("session.store", 503, errors.UNAVAILABLE, str(error), RETRY_SOON)

@@ -66,11 +66,14 @@ class Live:
             if end is REVOKED or answering.call.is_long_lived:
                 answering.stop(end)
 
+    def streams(self) -> list[Answering]:
+        """Return what is long-lived."""
+        return [answering for answering in self._executions.values() if answering.call.is_long_lived]
+
     def end_streams(self, end: End) -> None:
         """End every long-lived stream."""
-        for answering in list(self._executions.values()):
-            if answering.call.is_long_lived:
-                answering.stop(end)
+        for answering in self.streams():
+            answering.stop(end)
 
     def cancel(self, session_id: str, rpc_id: RpcId) -> None:
         """The client has cancelled a request: end it if the server does not within a grace."""

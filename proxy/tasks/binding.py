@@ -12,7 +12,7 @@ from proxy.auth.identity import Anonymous, Identity
 from proxy.authorize.decision import AuthzCode, Decision, Kind
 from proxy.call import Call
 from proxy.errors import Refusal
-from proxy.sessions.binding import store_away
+from proxy.execution.ends import store_away
 from proxy.sessions.store import SessionStoreUnavailableError, owner_of
 from proxy.tasks.store import NOBODY, Holder, Task, Tasks
 from proxy.tasks.wire import ABOUT_ONE, EXTENSION, listened_in, related_to, takes_tasks, with_listened, with_related

@@ -47,6 +47,7 @@ REQUEST_HEADERS = {
 RESPONSE_HEADERS = frozenset({b"content-type", b"retry-after", b"allow", b"x-accel-buffering", VERSION_HEADER})
 
 _JSON = re.compile(rb'[ \t]*application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE)
+_UTF8 = re.compile(rb';[ \t]*charset="?utf-8"?[ \t]*\Z', re.IGNORECASE)
 _RESTRICTING = frozenset({b"no-store", b"no-cache", b"no-transform", b"private", b"must-revalidate", b"max-age=0"})
 
 
@@ -111,12 +112,23 @@ def to_client(headers: Sequence[Header]) -> tuple[Header, ...]:
 
 
 def _back(headers: Sequence[Header]) -> tuple[Header, ...]:
+    """Pass the content type that the answer was read by, which is the first, and no second one."""
     nominated = _nominated(headers)
+    read_by = next((place for place, (name, _) in enumerate(headers) if name == b"content-type"), None)
     return tuple(
-        (name, value)
-        for name, value in headers
-        if (name in RESPONSE_HEADERS or (name == b"cache-control" and _restricts(value))) and name not in nominated
+        (name, _in_utf8(value) if name == b"content-type" else value)
+        for place, (name, value) in enumerate(headers)
+        if (name in RESPONSE_HEADERS or (name == b"cache-control" and _restricts(value)))
+        and name not in nominated
+        and (name != b"content-type" or place == read_by)
     )
+
+
+def _in_utf8(content_type: bytes) -> bytes:
+    """Return a media type; without its parameters where they name another encoding than the one that was read."""
+    named = content_type.lower().count(b"charset")
+    is_known = not named or (named == 1 and _UTF8.search(content_type) is not None)
+    return content_type if is_known else content_type.partition(b";")[0].strip()
 
 
 def _nominated(headers: Sequence[Header]) -> frozenset[bytes]:

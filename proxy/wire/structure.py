@@ -18,6 +18,16 @@ def count_quotes(text: bytes) -> int:
     return _unescaped(text).count(b'"')
 
 
+def keeps_all(encoded: bytes, text: bytes) -> bool:
+    """Tell whether what was decoded from a text, and encoded again, still has every member of it.
+
+    Where no quote is written as a number both write each of them as one character, and nothing has to be taken apart.
+    """
+    if b"\\u0022" not in text:
+        return encoded.count(b'"') == text.count(b'"')
+    return count_quotes(encoded) == count_quotes(text)
+
+
 def is_deeper_than(text: bytes, limit: int) -> bool:
     """Tell whether arrays and objects nest more than `limit` deep."""
     if text.count(b"[") + text.count(b"{") <= limit:

@@ -32,6 +32,10 @@ class Mode(StrEnum):
     CLOSE_AT_ONCE = "close-at-once"
     SSE_WITHOUT_ANSWER = "sse-without-answer"
     WRONG_ID = "wrong-id"
+    CALL_AND_ANSWER = "call-and-answer"
+    ANSWER_IN_OTHER_EVENT = "answer-in-other-event"
+    TWO_RESULTS = "two-results"
+    TWO_RESULTS_IN_EVENT = "two-results-in-event"
     HANG = "hang"
     HANG_AFTER_HEADERS = "hang-after-headers"
     TOO_MANY_REQUESTS = "429"
@@ -109,6 +113,30 @@ async def wrong_id(writer: asyncio.StreamWriter, request: Request) -> None:
     writer.write(response("200 OK", "application/json", result_of({"id": "somebody else's"})))
 
 
+def two_results(request: Request) -> bytes:
+    """Return an answer of which most parsers read the last result, some the first, and some `Result`."""
+    told = result_of(request)
+    return told.replace(b'"result":', b'"result": {"content": []}, "result":')[:-1] + b', "Result": {"content": []}}'
+
+
+async def call_and_answer(writer: asyncio.StreamWriter, request: Request) -> None:
+    both = json.dumps(json.loads(result_of(request)) | {"method": "ping"}).encode()
+    writer.write(stream_head() + b"data: " + both + b"\n\ndata: " + result_of(request) + b"\n\n")
+
+
+async def answer_in_other_event(writer: asyncio.StreamWriter, request: Request) -> None:
+    told = result_of(request)
+    writer.write(stream_head() + b"event: answer\ndata: " + told + b"\n\ndata: " + told + b"\n\n")
+
+
+async def two_results_in_json(writer: asyncio.StreamWriter, request: Request) -> None:
+    writer.write(response("200 OK", "application/json; charset=utf-7", two_results(request)))
+
+
+async def two_results_in_event(writer: asyncio.StreamWriter, request: Request) -> None:
+    writer.write(stream_head() + b"data: " + two_results(request) + b"\n\n")
+
+
 async def hang(writer: asyncio.StreamWriter, request: Request) -> None:
     await asyncio.sleep(3600)
 
@@ -176,6 +204,10 @@ ANSWERS: Final[dict[Mode, Answer]] = {
     Mode.CLOSE_AT_ONCE: close_at_once,
     Mode.SSE_WITHOUT_ANSWER: sse_without_answer,
     Mode.WRONG_ID: wrong_id,
+    Mode.CALL_AND_ANSWER: call_and_answer,
+    Mode.ANSWER_IN_OTHER_EVENT: answer_in_other_event,
+    Mode.TWO_RESULTS: two_results_in_json,
+    Mode.TWO_RESULTS_IN_EVENT: two_results_in_event,
     Mode.HANG: hang,
     Mode.HANG_AFTER_HEADERS: hang_after_headers,
     Mode.TOO_MANY_REQUESTS: too_many_requests,

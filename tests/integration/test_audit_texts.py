@@ -31,7 +31,8 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory, module_database: Database)
     ]
     with Recorder() as recorder:
         endpoint = f"http://127.0.0.1:{recorder.port}/mcp"
-        server = {"type": "external", "endpoint": endpoint, "headers": headers, "tools": {"echo": {}}}
+        server: dict[str, Any] = {"type": "external", "endpoint": endpoint, "headers": headers}
+        server["tools"] = {"echo": {}, "write": {"redact": {"output": ["/content/*/text", "/message"]}}}
         settings = {"audit": {"payload_bytes": CAP, "refusals_per_source": 1000}}
         sidecar = Sidecar(root / "s", module_database.dsn("postern_proxy"), {"a": server}, settings)
         try:
@@ -41,8 +42,8 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory, module_database: Database)
             sidecar.stop()
 
 
-def say(sidecar: Sidecar, text: Any, kind: str = "result") -> Answer:
-    answer = sidecar.call("a", "echo", {"say": text, "as": kind}, sidecar.token("a"))
+def say(sidecar: Sidecar, text: Any, kind: str = "result", tool: str = "echo") -> Answer:
+    answer = sidecar.call("a", tool, {"say": text, "as": kind}, sidecar.token("a"))
     assert answer.status == 200, answer.body
     return answer
 
@@ -107,6 +108,29 @@ def test_what_a_caller_names_is_bounded_and_without_secrets(sidecar: Sidecar, mo
     assert TOKEN[:30] not in repr(row(module_database, secret))
     assert len(row(module_database, long)["tool"]) <= 512
     assert row(module_database, unknown)["server"] == "[redacted]"
+
+
+@pytest.mark.parametrize(("kind", "told"), [("tool_error", "[redacted]"), ("error", "-32000: [redacted]")])
+def test_what_pointers_take_out_of_an_answer_is_not_its_error_either(
+    sidecar: Sidecar, module_database: Database, kind: str, told: str
+) -> None:
+    found = row(module_database, say(sidecar, "no room for Erika Mustermann", kind, "write"))
+    assert found["error"] == told
+    assert "Erika" not in traces(found)
+
+
+@pytest.mark.parametrize("version", [OPAQUE, TOKEN[:32]])
+def test_what_is_agreed_as_a_version_is_told_without_secrets(
+    sidecar: Sidecar, module_database: Database, version: str
+) -> None:
+    """The server names no version, so that of the request is agreed upon, in this row and in those of the session."""
+    token = sidecar.token("a")
+    params = {"protocolVersion": version, "arguments": {"say": "welcome"}}
+    opened = sidecar.post("a", {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}, token)
+    listed = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+    used = sidecar.post("a", listed, token, mcp_session_id=opened.headers["mcp-session-id"])
+    told = [row(module_database, answer)["protocol_version"] for answer in (opened, used)]
+    assert told == ["[redacted]", "[redacted]"]
 
 
 def test_the_trace_of_a_request_is_in_its_row(sidecar: Sidecar, module_database: Database) -> None:

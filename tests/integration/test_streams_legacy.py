@@ -1,5 +1,6 @@
 """Streams of the handshake era through a running proxy: what flows, what is recorded before it flows, what is refused."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -72,6 +73,8 @@ def test_initialize_over_an_event_stream_opens_a_session_too(scene) -> None:
     assert [event.data == "" for event in opened.events] == [True, False]
     assert opened.events[0].retry == "100"
     assert "prime-0" not in (opened.events[0].id or "prime-0")
+    told = opened.events[-1].data.encode()
+    assert scene.row(opened)["output_sha256"] == hashlib.sha256(told).digest(), "the event's id is not the server's"
 
 
 def test_a_server_without_sessions_is_served_without(scene, stateless_upstream) -> None:

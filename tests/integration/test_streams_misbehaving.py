@@ -118,6 +118,8 @@ CASES = [
     (Mode.CLOSE_AT_ONCE, 502, "failed", "upstream.disconnected"),
     (Mode.SSE_WITHOUT_ANSWER, 200, "failed", "upstream.broken_answer"),
     (Mode.WRONG_ID, 502, "failed", "upstream.broken_answer"),
+    (Mode.CALL_AND_ANSWER, 502, "failed", "upstream.broken_answer"),
+    (Mode.ANSWER_IN_OTHER_EVENT, 502, "failed", "upstream.broken_answer"),
     (Mode.HANG, 504, "timeout", "upstream.timeout.first_byte"),
     (Mode.HANG_AFTER_HEADERS, 504, "timeout", "upstream.timeout.idle"),
     (Mode.DRIP, 200, "timeout", "upstream.timeout.total"),
@@ -144,11 +146,29 @@ def test_what_is_no_answer_becomes_a_clear_error_and_a_true_row(scene, era, mode
     assert row["error"]
 
 
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+@pytest.mark.parametrize("mode", [Mode.TWO_RESULTS, Mode.TWO_RESULTS_IN_EVENT])
+def test_what_parsers_could_read_in_two_ways_is_told_as_it_was_read(scene, era, mode) -> None:
+    """Client and row get the same answer, and nothing but it."""
+    answered = modern(scene, mode) if era == "modern" else legacy(scene, mode)
+    told = document(answered)
+    raw = "".join(event.data for event in answered.events) or answered.body.decode()
+    assert raw.lower().count('"result"') == 1
+    assert json.loads(scene.row(answered)["output"]) == told["result"]
+    assert "utf-7" not in answered.header("content-type")
+
+
 @pytest.mark.parametrize(
-    ("mode", "http_status", "header"),
-    [(Mode.TOO_MANY_REQUESTS, 429, ("retry-after", "7")), (Mode.SERVER_ERROR, 502, None), (Mode.JSON_ERROR, 404, None)],
+    ("mode", "said", "http_status", "header"),
+    [
+        (Mode.TOO_MANY_REQUESTS, 429, 429, ("retry-after", "7")),
+        (Mode.SERVER_ERROR, 500, 502, None),
+        (Mode.JSON_ERROR, 404, 404, None),
+    ],
 )
-def test_a_bare_http_error_becomes_a_json_rpc_error_that_tells_nothing_else(scene, mode, http_status, header) -> None:
+def test_a_bare_http_error_becomes_a_json_rpc_error_that_tells_nothing_else(
+    scene, mode, said, http_status, header
+) -> None:
     answered = modern(scene, mode)
     message = document(answered)
     assert answered.status == http_status
@@ -157,7 +177,7 @@ def test_a_bare_http_error_becomes_a_json_rpc_error_that_tells_nothing_else(scen
     if header:
         assert answered.header(header[0]) == header[1]
     row = scene.row(answered)
-    assert (row["status"], row["http_status"]) == ("failed", http_status)
+    assert (row["status"], row["http_status"], row["error"]) == ("failed", http_status, f"HTTP {said}")
 
 
 def test_a_servers_own_authentication_is_no_challenge_for_the_client(scene) -> None:

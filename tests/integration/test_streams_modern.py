@@ -1,6 +1,8 @@
 """Streams of the 2026-07-28 protocol through a running proxy, in front of a server on the official SDK."""
 
+import hashlib
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.ports import free_port
 from tests.sidecar import META, MODERN, listens, wait_for
@@ -80,6 +83,8 @@ def test_progress_flows_before_the_result_and_the_row_is_there_before_it_too(sce
     assert [m.get("method") for m in answered.messages] == ["notifications/progress"] * 3 + [None]
     row = scene.row(answered)
     assert (row["status"], row["events"], row["protocol_version"]) == ("success", 4, MODERN)
+    told = answered.events[-1].data.encode()
+    assert (row["output_bytes"], row["output_sha256"]) == (len(told), hashlib.sha256(told).digest())
 
 
 def test_a_client_that_leaves_cancels_the_call(scene, journal) -> None:
@@ -126,6 +131,33 @@ def test_a_subscription_ends_with_its_credential(scene) -> None:
     subscribed.wait_for_messages(1)
     subscribed.wait_for_end()
     assert scene.late_row(subscribed)["decision"] == "stream.credential_expired"
+
+
+def test_a_subscription_ends_when_a_reload_takes_the_ground_from_it(scene) -> None:
+    """First the agent loses the server, and nobody else notices; then everybody's key is another one."""
+    sidecar, agents = scene.sidecar, {"former": {"subjects": ["bot"], "servers": {}}}
+    registry, key = sidecar.file.read_text(), sidecar.state / "keys" / "everything.key"
+    known = key.read_text()
+    agent, person = listen(scene, sub="bot"), listen(scene)
+    for subscribed in (agent, person):
+        subscribed.wait_for_messages(1)
+    try:
+        sidecar.file.write_text(yaml.safe_dump(yaml.safe_load(registry) | {"agents": agents}))
+        sidecar.processes["proxy"].send_signal(signal.SIGHUP)
+        agent.wait_for_end()
+        assert scene.late_row(agent)["decision"] == "stream.credential_withdrawn"
+        ask(scene, "tools/call", {"name": "test_trigger_tool_change"}).wait_for_end()
+        person.wait_for_messages(2)
+        assert not person.is_over
+        key.write_text("another key of more than 32 bytes")
+        sidecar.processes["proxy"].send_signal(signal.SIGHUP)
+        person.wait_for_end()
+        assert scene.late_row(person)["decision"] == "stream.credential_withdrawn"
+    finally:
+        sidecar.file.write_text(registry)
+        key.write_text(known)
+        sidecar.processes["proxy"].send_signal(signal.SIGHUP)
+        wait_for(lambda: sidecar.call("everything", "no", {}, sidecar.token("everything")).status != 401, "it is back")
 
 
 @pytest.mark.parametrize("wanted", [{"taskIds": ["t"]}, {"resourceSubscriptions": ["file:///../secret"]}])

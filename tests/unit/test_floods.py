@@ -7,7 +7,8 @@ import pytest
 from proxy.audit.record import Outcome
 from proxy.auth.identity import Anonymous
 from proxy.call import Call
-from proxy.floods import Floods, Told, source_of
+from proxy.errors import Refusal
+from proxy.floods import Floods, Told, source_of, too_many
 from registry.models import Server
 
 UNKNOWN = Told("route.unknown_server", "there is no such server")
@@ -50,3 +51,11 @@ SAME = [
 @pytest.mark.parametrize(("one", "other", "is_same"), SAME)
 def test_a_network_of_ipv6_addresses_is_one_source(one: str, other: str, is_same: bool) -> None:
     assert (source_of(call(remote=one)) == source_of(call(remote=other))) is is_same
+
+
+def test_a_flood_is_told_no_more_than_one_request_is() -> None:
+    """An agent that asks long enough must not learn which tools there are."""
+    told = ("authz.unknown_tool", "Unknown tool: write")
+    alone = Refusal("authz.agent", 400, -32602, "agent helper does not declare write (tools)", told=told)
+    code, sentence = too_many(alone, 30).answer()
+    assert (code, sentence) == ("limit.refusals", "too many refused requests (Unknown tool: write)")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -95,6 +96,27 @@ def test_credential_formats_are_masked_anywhere(secret: str) -> None:
         assert MASK in text
 
 
+BEFORE = ["\n", "\t", "<", "=", "é", "\x1b[1;31m"]
+"""What a secret may stand behind; escaped, most of them end in a letter or a digit."""
+
+
+def _written(text: str) -> list[object]:
+    """Return a text as it is, as JSON in a text once and twice, as careful encoders write it, and in a URL."""
+    once = json.dumps({"of": text})
+    careful = once.replace("<", "\\u003c").replace("=", "\\u003d")
+    sent = (quote(text, safe=""), quote(once, safe="")) if text.isprintable() or "\n" in text else ()
+    return [{"x": each} for each in (text, once, json.dumps(once), careful, *sent)]
+
+
+@pytest.mark.parametrize("secret", [*SECRETS[:-2], "Bearer hunter2hunter2"])
+@pytest.mark.parametrize("before", BEFORE, ids=repr)
+def test_credentials_are_masked_behind_line_ends_and_escapes(secret: str, before: str) -> None:
+    for value in _written(f"key:{before}{secret}"):
+        text = snapshot(value, b"", (), CAP).text
+        assert text is not None
+        assert secret.rsplit(maxsplit=1)[-1] not in text, value
+
+
 NAMED = [
     {"password": "hunter2"},
     {"dbPassword": "hunter2"},
@@ -112,6 +134,26 @@ NAMED = [
     {"text": "curl -H 'Authorization: Bearer hunter2hunter2'"},
     {"text": "postgresql://postern:hunter2@db.example/postern"},
     {"text": json.dumps(json.dumps({"password": "hunter2"}))},
+    {"text": "GET https://api.example/v1/items?api_key=hunter2&page=1"},
+    {"text": "note: password=hunter2"},
+    {"text": "docker run --env=DB_PASSWORD=hunter2 db"},
+    {"text": "Cookie: theme=dark; sid=hunter2"},
+    {"text": json.dumps({"log": "GET /\nauthorization: ApiKey hunter2\ncookie: a=b; sid=hunter2"})},
+    {"text": 'password = "a\\"hunter2"'},
+    {"text": json.dumps({"password": 'a"hunter2'})},
+    {"text": json.dumps({"text": json.dumps({"password": 'a"hunter2'})})},
+    {"text": "password := hunter2"},
+    {"text": '"password" => "hunter2"'},
+    {"text": "user[password]=hunter2"},
+    {"text": "postgresql://postern:p@hunter2@db.example/postern"},
+    {"text": quote(json.dumps({"query": {"password": "hunter2"}}), safe="")},
+    {"text": json.dumps({"text": "épassword=hunter2"})},
+    {"s3SecretKey": "hunter2", "oauth2secret": "hunter2", "user[password]": "hunter2"},
+    {"env": [{"name": "DB_PASSWORD", "value": "hunter2"}, {"key": "apiKey", "value": 123456}]},
+    {"text": json.dumps({"env": [{"name": "DB_PASSWORD", "value": "hunter2"}]})},
+    {"text": json.dumps({"X-Api-Key": ["hunter2"]})},
+    {"text": "password={SHA}hunter2"},
+    {"text": "env:\n  - name: DB_PASSWORD\n    value: hunter2\n"},
 ]
 
 
@@ -128,6 +170,10 @@ INNOCENT = [
     {"url": "https://example.org/a?b=c", "mail": "a@example.org"},
     {"secretary": "Bob", "keyboard": "de", "password": True, "password_hint": None},
     {"description": "Basic auth is old", "cookies_accepted": 3},
+    {"name": "password", "type": "string", "note": "the secretary; name: password, title: x"},
+    {"name": "city", "value": "Bonn", "url": "https://example.org/?a=b&token_count=3"},
+    {"text": json.dumps({"properties": {"password": {"type": "string"}, "secret": [], "passcode": {}}})},
+    {"text": "Each subtoken embeddings table; a token=3"},
 ]
 
 
@@ -210,6 +256,13 @@ SLOW = [
     "_",
     "aaa : ",
     "a='",
+    "name: a, value: ",
+    "name: password, value: ",
+    "\\n",
+    "%20",
+    "://a:b@",
+    "authorization: x\n",
+    "password='\\'",
 ]
 
 
@@ -222,6 +275,50 @@ def test_the_work_on_hostile_text_is_bounded(piece: str) -> None:
     text = snapshot(value, whole, (), CAP).text
     assert text is not None
     assert time.process_time() - began < 1.0
+
+
+TAKEN = [
+    ([f"s{number:06d}" for number in range(9_000)], [f"{number:05d}" for number in range(12_000)]),
+    ([f"s{number:06d}" for number in range(9_000)], [f"s{number:06d}" for number in range(9_000)]),
+    ([f's"{number:06d}' for number in range(500_000)], ["x"] * 9_000),
+    (["aaaa" + "a" * length for length in range(2_000)], ["a" * 60_000]),
+]
+
+
+@pytest.mark.parametrize(("taken", "others"), TAKEN, ids=range(len(TAKEN)))
+def test_the_work_on_what_pointers_take_is_bounded(taken: list[str], others: list[str]) -> None:
+    """A caller says how many values there are, before anybody knows who it is."""
+    began = time.process_time()
+    text = snapshot({"secret": taken, "others": others}, b"", ["/secret"], CAP).text
+    assert time.process_time() - began < 1.0
+    assert text is not None
+    assert "s000001" not in text
+
+
+def test_what_pointers_take_may_nest_deep() -> None:
+    deep: object = "hunter2"
+    for _ in range(900):
+        deep = [deep]
+    assert shown({"a": deep, "b": "hunter2"}, "/a") == {"a": MASK, "b": MASK}
+
+
+def test_a_table_that_pointers_take_is_masked_where_text_repeats_it() -> None:
+    rows = [[f"cell {column} of row {row}" for column in range(4)] for row in range(500)]
+    made = shown({"rows": rows, "text": json.dumps(rows), "note": "all"}, "/rows")
+    assert made["note"] == "all"
+    assert "cell" not in json.dumps(made)
+
+
+def test_a_cut_snapshot_keeps_the_names_of_what_it_shows() -> None:
+    made = shown({"password": "x", "outer": {"inner": ["y" * 100] * 200}}, cap=1000)["truncated"]
+    assert made.startswith('{"password":"[redacted]","outer":{"inner":["yyy')
+
+
+@pytest.mark.parametrize("empty", [[], {}, [[[[]]]]], ids=repr)
+def test_the_work_on_what_is_empty_is_bounded(empty: object) -> None:
+    began = time.process_time()
+    assert redact({"password": "x", "many": [empty] * 1_000_000}, (), CAP)[1] is False
+    assert time.process_time() - began < 0.5
 
 
 def test_a_part_that_was_not_looked_at_is_not_shown() -> None:

@@ -213,7 +213,9 @@ async def test_two_keys_overlap_and_the_old_one_ends():
     keys = [{"kid": "n1", "secret": old, "not_after": "2027-01-15T08:05:00Z"}, {"kid": "n2", "secret": new}]
     door = auth(with_notes(keys=keys))
     by_old, by_new = bearer(token(old)), bearer(token(new, headers={"kid": "n2"}))
-    await admitted(door, by_old)
+    known = await admitted(door, by_old)
+    leeway_s = with_notes(keys=keys).servers["notes"].oauth.leeway_s
+    assert known.expires + leeway_s == pytest.approx(NOW + 300), "a stream ends with the key"
     await admitted(door, by_new)
     without_kid = token(new, headers={"kid": None})
     await admitted(door, bearer(without_kid))

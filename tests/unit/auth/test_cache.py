@@ -30,3 +30,13 @@ def test_a_token_that_is_put_again_takes_no_second_place():
     assert len(known) == 2
     known.clear()
     assert known.get(b"a", 0.0) is None
+
+
+def test_what_is_dropped_or_replaced_proves_nothing_to_whoever_still_holds_it():
+    """Keys that change later would not reach it."""
+    known = VerifiedTokens(capacity=2)
+    held = []
+    for name in (b"a", b"a", b"b", b"c"):
+        known.put(name, ALICE, 100.0)
+        held.append(known.find(name, 0.0))
+    assert [proof.until for proof in held if proof is not None] == [0.0, 0.0, 100.0, 100.0]

@@ -134,6 +134,8 @@ async def test_what_is_not_framed_by_its_length_alone_is_never_remembered(head: 
     assert seen_in(POST + head + b"\r\nabc", exchange) is None
     plain = HttpExchange(exchange._line, "POST", ("/a", b""), Fields.of([(b"content-length", b"3")]), is_legacy=False)
     assert seen_in(PLAIN + b"abc", plain) is not None
+    empty = HttpExchange(exchange._line, "POST", ("/a", b""), Fields.of([(b"content-length", b"0")]), is_legacy=False)
+    assert seen_in(b"\r\n\r\n", empty) is None
 
 
 async def _nobody(_: HttpExchange) -> None:

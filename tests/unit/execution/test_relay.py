@@ -6,9 +6,18 @@ from typing import Any
 import pytest
 
 from proxy.execution.ends import BrokenAnswerError
-from proxy.execution.relay import is_answer_to, is_question, message_of, reply_of, session_id_in
+from proxy.execution.relay import (
+    agreed_version,
+    as_read,
+    event_of,
+    is_answer_to,
+    is_question,
+    message_of,
+    reply_of,
+    session_id_in,
+)
 from proxy.sessions.rebuild import is_lost
-from proxy.wire.sse import SseEvent
+from proxy.wire.sse import SseEvent, SseParser
 
 OK: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "result": {}}
 ERROR: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "error": {"code": -1, "message": "no"}}
@@ -128,3 +137,90 @@ def test_a_question_has_a_method_and_an_id() -> None:
     assert is_question({"method": "ping", "id": 1})
     assert not is_question({"method": "notifications/x"})
     assert not is_question(OK)
+
+
+SAME = [b'{"jsonrpc":"2.0","id":1,"result":{}}', b' { "id": 1, "result": { } , "jsonrpc": "2.0"}\n', body(ERROR)]
+TWICE = [
+    b'{"jsonrpc":"2.0","id":1,"result":{"a":"first"},"result":{}}',
+    b'{"jsonrpc":"2.0","id":1,"result":{},"Result":{"a":1}}',
+    b'{"jsonrpc":"2.0","id":1,"result":{},"resu\\u006ct":{}}',
+]
+
+
+@pytest.mark.parametrize("raw", SAME)
+def test_what_everybody_reads_alike_passes_as_it_came(raw: bytes) -> None:
+    message = json.loads(raw)
+    assert as_read(message, raw) is message
+    event = SseEvent(b"data: " + raw, data=raw.decode())
+    assert event_of(event, message) == (event, message)
+
+
+@pytest.mark.parametrize("raw", TWICE)
+def test_what_parsers_read_in_two_ways_passes_as_it_was_read(raw: bytes) -> None:
+    reply = reply_of(200, raw, 1, is_json=True)
+    assert (reply.body, reply.whole, reply.message) == (SAME[0], raw, OK)
+    event, message = event_of(SseEvent(b"", event="message", data=raw.decode(), id="e", retry=5), json.loads(raw))
+    assert (event.data, message) == (SAME[0].decode(), OK)
+    assert event.raw == b"event: message\nid: e\nretry: 5\ndata: " + SAME[0] + b"\n\n"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        SseEvent(b"", data=json.dumps(OK | {"method": "ping"})),
+        SseEvent(b"", data=json.dumps(ERROR | {"method": None})),
+        SseEvent(b"", event="answer", data=json.dumps(OK)),
+        SseEvent(b"", event="answer", data=json.dumps([OK])),
+    ],
+)
+def test_what_a_client_might_take_for_an_answer_does_not_pass(event: SseEvent) -> None:
+    with pytest.raises(BrokenAnswerError):
+        message_of(event)
+
+
+@pytest.mark.parametrize("data", ["", "ping", "{", "{}", "[1]"])
+def test_an_event_of_another_kind_without_a_message_passes(data: str) -> None:
+    assert message_of(SseEvent(b"", event="ping", data=data)) is None
+
+
+@pytest.mark.parametrize(
+    ("result", "asked", "version"),
+    [
+        ({"protocolVersion": "2025-11-25"}, "2025-03-26", "2025-11-25"),
+        ({}, "2025-03-26", "2025-03-26"),
+        ([], "2025-03-26", "2025-03-26"),
+    ],
+)
+def test_the_version_is_what_the_server_names_or_the_client_asked_for(result: Any, asked: Any, version: str) -> None:
+    assert agreed_version(OK | {"result": result}, {"protocolVersion": asked}) == version
+
+
+@pytest.mark.parametrize("named", ["2025\0", "2025\r\nx: y", "\u2028", "x" * 33, {"a": 1}, 5])
+def test_a_version_that_no_header_or_row_could_hold_is_a_broken_answer(named: Any) -> None:
+    with pytest.raises(BrokenAnswerError):
+        agreed_version(OK | {"result": {"protocolVersion": named}}, {"protocolVersion": "2025-11-25"})
+
+
+HIDDEN = json.dumps(OK)
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])
+def test_nothing_hides_behind_what_ends_a_line_for_some_clients(end: str) -> None:
+    """As httpx-sse did before 0.4.2, which the official Python client of the first generation came with."""
+    hiding = f"{end}{end}data: {HIDDEN}{end}{end}"
+    for stream in (f": {hiding}\n\n", f"event: ping\ndata: {hiding}\n\n", f"id: 1\nretry: 5\nfoo: {hiding}\n\n"):
+        (event,) = SseParser(9_999).feed(stream.encode())[:1]
+        with pytest.raises(BrokenAnswerError):
+            message_of(event)
+    (event,) = SseParser(9_999).feed(f"foo: {hiding}\ndata: {HIDDEN}\n\n".encode())
+    assert event_of(event, OK)[0].raw == b"data: " + SAME[0] + b"\n\n"
+    (event,) = SseParser(9_999).feed(f"id: {hiding}\ndata: {HIDDEN}\n\n".encode())
+    with pytest.raises(BrokenAnswerError):
+        event_of(event, OK)
+
+
+def test_a_separator_in_the_text_of_a_message_passes() -> None:
+    message = OK | {"result": {"text": "a\u2028b"}}
+    (event,) = SseParser(9_999).feed(b"data: " + json.dumps(message, ensure_ascii=False).encode() + b"\n\n")
+    passed, read = event_of(event, message_of(event) or {})
+    assert (json.loads(passed.data), read) == (message, message)

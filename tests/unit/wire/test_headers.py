@@ -301,3 +301,26 @@ def test_an_answer_keeps_what_the_client_needs():
 @pytest.mark.parametrize("value", [b"public, max-age=600", b"max-age=60", b"no-cache, s-maxage=9", b""])
 def test_caching_that_widens_the_audience_is_dropped(value: bytes):
     assert to_client(((b"cache-control", value),)) == ()
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"application/json; charset=utf-8", b"application/json; charset=utf-8"),
+        (b'application/json;charset="UTF-8"', b'application/json;charset="UTF-8"'),
+        (b"application/json; profile=x", b"application/json; profile=x"),
+        (b"application/json; charset=utf-7", b"application/json"),
+        (b"text/event-stream ;Charset=UTF-16LE", b"text/event-stream"),
+        (b"application/json; charset=utf-8; charset=utf-7", b"application/json"),
+        (b"application/json; charset=utf-7; charset=utf-8", b"application/json"),
+    ],
+)
+def test_no_client_reads_an_answer_in_another_encoding_than_we_did(sent: bytes, told: bytes):
+    assert to_client(((b"content-type", sent),)) == ((b"content-type", told),)
+
+
+def test_an_answer_has_the_content_type_that_it_was_read_by():
+    both = (JSON, (b"content-type", b"text/event-stream"))
+
+    assert to_client(both) == (JSON,)
+    assert to_client(both[::-1]) == both[1:]
