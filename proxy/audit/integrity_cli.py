@@ -16,6 +16,8 @@ from proxy.audit import verify as verification
 from proxy.audit.checkpoint import Checkpoint, read_file
 from proxy.audit.findings import describe
 from proxy.audit.options import EXIT_FINDINGS, Access, runs, stop
+from proxy.audit.render import shown
+from proxy.audit.when import before
 
 _CHECKPOINTS = click.option(
     "--checkpoints",
@@ -29,7 +31,9 @@ _CHECKPOINTS = click.option(
 @click.option("--key", "keys", multiple=True, type=click.Path(exists=True, path_type=Path), help="Trusted public key.")
 @_CHECKPOINTS
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--most", default=100, show_default=True, help="Most findings to list.")
+@click.option(
+    "--most", default=100, show_default=True, type=click.IntRange(1), help="Most findings of each kind to list."
+)
 @click.pass_obj
 @runs
 async def verify(access: Access, *, keys: tuple[Path, ...], file: Path | None, as_json: bool, most: int) -> None:
@@ -49,7 +53,7 @@ async def verify(access: Access, *, keys: tuple[Path, ...], file: Path | None, a
         _print_json(report)
     else:
         _print_report(report, has_keys=bool(trusted))
-    if report.findings:
+    if report.found:
         sys.exit(EXIT_FINDINGS)
 
 
@@ -63,7 +67,7 @@ async def gaps(access: Access, *, as_json: bool) -> None:
         found = await reconciliation.find_gaps(database, datetime.now(UTC))
     for gap in found:
         line = {"code": gap.code, "is_loss": gap.is_loss, "message": gap.message}
-        click.echo(json.dumps(line) if as_json else f"{gap.code}: {gap.message}")
+        click.echo(json.dumps(line) if as_json else shown(f"{gap.code}: {gap.message}"))
     losses = sum(gap.is_loss for gap in found)
     if not as_json:
         click.echo(f"{losses} gaps, {len(found) - losses} remarks" if found else "no gaps", err=True)
@@ -89,7 +93,7 @@ async def prune(
     """
     now = datetime.now(UTC)
     try:
-        cutoff = now - pruning.span_to_keep(keep)
+        cutoff = before(now, pruning.span_to_keep(keep))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--keep") from error
     signer = None if dry_run else access.signer(signing_key)
@@ -131,6 +135,7 @@ def _print_json(report: verification.Report) -> None:
                 "checkpoints": report.checkpoints,
                 "unchecked_signatures": report.unchecked,
                 "entries_behind_last_checkpoint": report.uncovered,
+                "found": report.found,
                 "first": describe(report.first) if report.first else None,
                 "findings": [describe(each) for each in report.findings],
             }
@@ -140,7 +145,9 @@ def _print_json(report: verification.Report) -> None:
 
 def _print_report(report: verification.Report, *, has_keys: bool) -> None:
     for finding in report.findings:
-        click.echo(describe(finding))
+        click.echo(shown(describe(finding)))
+    if more := report.found - len(report.findings):
+        click.echo(f"{more} more findings of these kinds: --most")
     click.echo(f"{report.entries} entries of {report.writers} writers, {report.checkpoints} signed checkpoints")
     if report.entries and not report.checkpoints:
         click.echo("without a signed checkpoint a chain that was rewritten, or cut off at its end, would look the same")
@@ -151,4 +158,4 @@ def _print_report(report: verification.Report, *, has_keys: bool) -> None:
     if report.first is None:
         click.echo("everything fits")
     else:
-        click.echo(f"first bad entry: {describe(report.first)}")
+        click.echo(f"first bad entry: {shown(describe(report.first))}")

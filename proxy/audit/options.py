@@ -19,6 +19,7 @@ from proxy.audit.errors import AuditStoreError
 from proxy.audit.keys import PUBLIC_KEY, SIGNING_KEY, PublicKeys, Signer
 from proxy.audit.query import Filter
 from proxy.audit.record import Status
+from proxy.audit.times import read_any_time
 from proxy.audit.when import parse_when
 from registry.database.driver import Connection
 from registry.database.errors import DatabaseError
@@ -59,6 +60,7 @@ class Access:
         """Lend a connection."""
         settings = {"plan_cache_mode": "force_custom_plan"}
         database = await connect(self.address(roles), application_name="postern audit cli", settings=settings)
+        await read_any_time(database)
         try:
             yield database
         finally:
