@@ -19,6 +19,13 @@ from proxy.audit.options import EXIT_FINDINGS, Access, runs, stop
 from proxy.audit.render import shown
 from proxy.audit.when import before
 
+_KEYS = click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Trusted public key; may be repeated. Default: those in the state directory.",
+)
 _CHECKPOINTS = click.option(
     "--checkpoints",
     "file",
@@ -28,7 +35,7 @@ _CHECKPOINTS = click.option(
 
 
 @click.command("verify")
-@click.option("--key", "keys", multiple=True, type=click.Path(exists=True, path_type=Path), help="Trusted public key.")
+@_KEYS
 @_CHECKPOINTS
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option(
@@ -82,13 +89,21 @@ async def gaps(access: Access, *, as_json: bool) -> None:
 @click.option(
     "--checkpoint-file", type=click.Path(dir_okay=False, path_type=Path), help="Append the statement here, too."
 )
+@_KEYS
 @click.pass_obj
 @runs
 async def prune(
-    access: Access, *, keep: str, dry_run: bool, signing_key: Path | None, checkpoint_file: Path | None
+    access: Access,
+    *,
+    keep: str,
+    dry_run: bool,
+    signing_key: Path | None,
+    checkpoint_file: Path | None,
+    keys: tuple[Path, ...],
 ) -> None:
     """Drop old partitions whole, and leave a signed statement so that the rest still verifies.
 
+    Checkpoints about what is dropped go, too, if the signing key or a --key has signed them.
     Needs the owner of the tables. Run `verify` and `export` before: what is dropped is gone.
     """
     now = datetime.now(UTC)
@@ -97,21 +112,34 @@ async def prune(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--keep") from error
     signer = None if dry_run else access.signer(signing_key)
+    trusted = access.public_keys(keys)
+    if checkpoint_file is not None and not dry_run:
+        _require_writable(checkpoint_file)
     refused = False
     async with access.opened(("owner",)) as database:
         for period in await pruning.periods_before(database, cutoff):
             if signer is None:
                 click.echo(f"would drop {period.label}: {', '.join(name for _, name in period.names)}")
                 continue
-            done = await pruning.prune(database, period, signer, checkpoint_file, now)
+            done = await pruning.prune(database, period, signer, trusted.including(signer), checkpoint_file, now)
             refused = refused or done.refusal is not None
-            click.echo(f"{'kept' if done.refusal else 'dropped'} {period.label}, {done.rows} rows{_why(done.refusal)}")
+            click.echo(_outcome(done))
     if refused:
         sys.exit(EXIT_FINDINGS)
 
 
-def _why(refusal: str | None) -> str:
-    return f": {refusal}" if refusal else ""
+def _outcome(done: pruning.Pruned) -> str:
+    if done.refusal:
+        return f"kept {done.period.label}, {done.rows} rows: {done.refusal}"
+    return f"dropped {done.period.label}, {done.rows} rows" + f", {done.heads} checkpoints" * (done.heads > 0)
+
+
+def _require_writable(file: Path) -> None:
+    """End before anything is dropped where its statement would not reach the file."""
+    try:
+        file.open("ab").close()
+    except OSError as error:
+        stop(f"the checkpoint file cannot be written, nothing was dropped: {file}: {error.strerror}")
 
 
 def _read(file: Path | None) -> Sequence[Checkpoint]:

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 
 from proxy.audit.errors import AuditStoreError
-from proxy.audit.keys import PUBLIC_KEY, SIGNING_KEY, PublicKeys, Signer
+from proxy.audit.keys import KEYS, SIGNING_KEY, PublicKeys, Signer, public_keys_in
 from proxy.audit.query import Filter
 from proxy.audit.record import Status
 from proxy.audit.times import read_any_time
@@ -67,13 +67,12 @@ class Access:
             database.terminate()
 
     def public_keys(self, files: tuple[Path, ...]) -> PublicKeys:
-        """Return the trusted keys: those given, else the one in the state directory, if it is there."""
-        own = self.state_dir / PUBLIC_KEY
-        return PublicKeys.read(files or ((own,) if own.exists() else ()))
+        """Return the trusted keys: those given, else all that the proxy keeps in the state directory."""
+        return PublicKeys.read(files or public_keys_in(self.state_dir / KEYS))
 
     def signer(self, file: Path | None) -> Signer:
         """Return who signs: the key given, else the one in the state directory."""
-        path = file or self.state_dir / SIGNING_KEY
+        path = file or self.state_dir / KEYS / SIGNING_KEY
         try:
             return Signer.from_pem(path.read_bytes())
         except OSError as error:

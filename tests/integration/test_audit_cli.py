@@ -16,7 +16,6 @@ from click.testing import CliRunner, Result
 from pyarrow import parquet
 
 from proxy.audit.cli import command
-from proxy.audit.keys import signer_in
 from proxy.audit.record import Intent, Row, Scopes, Status, Subject
 from proxy.audit.render import plain
 from proxy.audit.writer import AuditWriter
@@ -244,54 +243,6 @@ def test_gaps_hold_counters_against_rows(database: Database) -> None:
 
     run_apart(miscount())
     assert "2 answers left, 1 rows were written" in run(database, "gaps", code=1).output
-
-
-def test_prune_drops_whole_partitions_and_the_rest_verifies(database: Database, tmp_path: Path) -> None:
-    signer_in(tmp_path)
-    months_ago = datetime.now(UTC) - timedelta(days=100)
-    run_apart(execute(database, "select audit_ensure_partitions(now() - interval '4 months', now(), 'month')"))
-    intent, row = call(started=months_ago)
-    run_apart(write(database, intent, row, *call(), *call(started=months_ago), *call()))
-    owner = ("--state-dir", str(tmp_path), "prune", "--keep", "40d")
-    dry = run(database, *owner, "--dry-run", role="postern_owner").output
-    assert "would drop" in dry
-    assert len(rows(database, "query")) == 4
-    file = tmp_path / "checkpoints"
-    assert "dropped" in run(database, *owner, "--checkpoint-file", str(file), role="postern_owner").output
-    assert len(rows(database, "query")) == 2
-    report = json.loads(
-        run(database, "--state-dir", str(tmp_path), "verify", "--checkpoints", str(file), "--json").stdout
-    )
-    assert (report["findings"], report["entries"], report["unchecked_signatures"]) == ([], 4, 0)
-    run(database, "gaps")
-    run_apart(execute(database, "delete from audit_entries where seq = 3"))
-    assert "entries 3 to 3 are not there" in run(database, "gaps", code=1).output, "behind what was pruned"
-    assert "entry 3 is missing" in run(database, "verify", code=1).output
-
-
-def test_prune_keeps_what_is_still_open(database: Database, tmp_path: Path) -> None:
-    signer_in(tmp_path)
-    months_ago = datetime.now(UTC) - timedelta(days=100)
-    run_apart(execute(database, "select audit_ensure_partitions(now() - interval '4 months', now(), 'month')"))
-    run_apart(write(database, Intent(request(started=months_ago))))
-    args = ("--state-dir", str(tmp_path), "prune", "--keep", "40d")
-    assert "1 intents have no row yet" in run(database, *args, role="postern_owner", code=1).output
-
-
-def test_only_the_owner_prunes(database: Database, tmp_path: Path) -> None:
-    signer_in(tmp_path)
-    run_apart(execute(database, "select audit_ensure_partitions(now() - interval '4 months', now(), 'month')"))
-    args = ("--state-dir", str(tmp_path), "prune", "--keep", "40d")
-    for role in ("postern_proxy", "postern_auditor"):
-        assert "only the owner" in run(database, *args, role=role, code=3).output
-
-
-def test_prune_keeps_at_least_a_day(database: Database, tmp_path: Path) -> None:
-    assert "at least a day" in run(database, "prune", "--keep", "2h", code=2).output
-
-
-def test_prune_without_a_key_says_so(database: Database, tmp_path: Path) -> None:
-    assert "signing key" in run(database, "--state-dir", str(tmp_path), "prune", "--keep", "40d", code=3).output
 
 
 @pytest.fixture
