@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from proxy.audit import prune as pruning
 from proxy.audit import verify as verification
 from proxy.audit.checkpoint import Checkpoint, read_file
 from proxy.audit.findings import describe
-from proxy.audit.options import EXIT_FINDINGS, Access, runs, stop
+from proxy.audit.options import EXIT_FINDINGS, Access, leave, runs, stop
 from proxy.audit.render import shown
 from proxy.audit.when import before
 
@@ -56,12 +57,11 @@ async def verify(access: Access, *, keys: tuple[Path, ...], file: Path | None, a
                 lambda done, total: progress.update(task, completed=done, total=max(total, done)),
                 most,
             )
-    if as_json:
-        _print_json(report)
-    else:
-        _print_report(report, has_keys=bool(trusted))
-    if report.found:
-        sys.exit(EXIT_FINDINGS)
+    with _ending(has_findings=report.found > 0):
+        if as_json:
+            _print_json(report)
+        else:
+            _print_report(report, has_keys=bool(trusted))
 
 
 @click.command("gaps")
@@ -72,14 +72,13 @@ async def gaps(access: Access, *, as_json: bool) -> None:
     """Hold what was counted and promised against the rows that are there."""
     async with access.opened() as database:
         found = await reconciliation.find_gaps(database, datetime.now(UTC))
-    for gap in found:
-        line = {"code": gap.code, "is_loss": gap.is_loss, "message": gap.message}
-        click.echo(json.dumps(line) if as_json else shown(f"{gap.code}: {gap.message}"))
     losses = sum(gap.is_loss for gap in found)
-    if not as_json:
-        click.echo(f"{losses} gaps, {len(found) - losses} remarks" if found else "no gaps", err=True)
-    if losses:
-        sys.exit(EXIT_FINDINGS)
+    with _ending(has_findings=losses > 0):
+        for gap in found:
+            line = {"code": gap.code, "is_loss": gap.is_loss, "message": gap.message}
+            click.echo(json.dumps(line) if as_json else shown(f"{gap.code}: {gap.message}"))
+        if not as_json:
+            click.echo(f"{losses} gaps, {len(found) - losses} remarks" if found else "no gaps", err=True)
 
 
 @click.command("prune")
@@ -140,6 +139,17 @@ def _require_writable(file: Path) -> None:
         file.open("ab").close()
     except OSError as error:
         stop(f"the checkpoint file cannot be written, nothing was dropped: {file}: {error.strerror}")
+
+
+@contextmanager
+def _ending(*, has_findings: bool) -> Generator[None]:
+    """Exit with 1 for findings, also where the reader of the output has left before its end."""
+    try:
+        yield
+    except BrokenPipeError:
+        leave(EXIT_FINDINGS if has_findings else 0)
+    if has_findings:
+        sys.exit(EXIT_FINDINGS)
 
 
 def _read(file: Path | None) -> Sequence[Checkpoint]:

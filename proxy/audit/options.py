@@ -85,6 +85,13 @@ def stop(message: str, code: int = EXIT_CANNOT_START) -> NoReturn:
     sys.exit(code)
 
 
+def leave(code: int) -> NoReturn:
+    """End after the reader of our output has left: what is buffered still goes nowhere, without a word of Python."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    sys.exit(code)
+
+
 def console() -> Console:
     return Console(soft_wrap=False, highlight=False, markup=False)
 
@@ -103,9 +110,11 @@ def runs(work: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
         except asyncpg.InsufficientPrivilegeError as error:
             stop(f"this role may not do that: {error}")
         except BrokenPipeError:
-            sys.exit(0)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            leave(0)
+        except (ConnectionError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             stop(f"the database failed: {error}")
+        except OSError as error:
+            stop(str(error))
 
     return command
 

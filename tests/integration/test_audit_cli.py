@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,11 +183,44 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("log.parquet", "last month")]
 
 
-def test_a_spreadsheet_formula_is_defused(database: Database, tmp_path: Path) -> None:
-    run_apart(write(database, Row(request(tool="=HYPERLINK(1)"), outcome())))
+def test_an_export_keeps_a_link_and_who_may_read_the_file(told: Database, tmp_path: Path) -> None:
+    file, link = tmp_path / "log.csv", tmp_path / "latest.csv"
+    file.touch(mode=0o600)
+    link.symlink_to(file)
+    run(told, "export", "-o", str(link))
+    assert (link.is_symlink(), file.stat().st_mode & 0o777) == (True, 0o600)
+    assert len(list(csv.DictReader(io.StringIO(file.read_text())))) == 5
+
+
+def test_an_export_into_a_pipe_is_read_from_it(told: Database, tmp_path: Path) -> None:
+    pipe = tmp_path / "log.jsonl"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["/bin/cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
+        run(told, "export", "-o", str(pipe))
+        assert pipe.is_fifo()
+        assert len(reader.communicate(timeout=30)[0].splitlines()) == 5
+
+
+def test_a_reader_that_leaves_does_not_turn_findings_into_success(database: Database) -> None:
+    run_apart(write(database, *call(), *call()))
+    run_apart(execute(database, "update audit_log set subject = 'mallory'"))
+    for name in ("verify", "gaps"):
+        reading, writing = os.pipe()
+        os.close(reading)
+        env = {"DATABASE_URL": database.dsn("postern_auditor")}
+        args = [sys.executable, "-m", "registry.cli", "audit", name]
+        ended = subprocess.run(args, stdout=writing, stderr=subprocess.PIPE, text=True, env=env, check=False)
+        os.close(writing)
+        assert (ended.returncode, ended.stderr) == (1, "")
+        run_apart(execute(database, "delete from audit_log where seq = 2"))
+
+
+@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "\n=1", "\uff1d1"])
+def test_a_spreadsheet_formula_is_defused(database: Database, tmp_path: Path, text: str) -> None:
+    run_apart(write(database, Row(request(tool=text), outcome())))
     run(database, "export", "-o", str(tmp_path / "log.csv"))
     (row,) = csv.DictReader(io.StringIO((tmp_path / "log.csv").read_text()))
-    assert row["tool"] == "'=HYPERLINK(1)"
+    assert row["tool"] == f"'{text}"
 
 
 def test_hostile_text_reaches_no_terminal(database: Database) -> None:
