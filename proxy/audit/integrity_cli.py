@@ -123,6 +123,11 @@ async def prune(
             done = await pruning.prune(database, period, signer, trusted.including(signer), checkpoint_file, now)
             refused = refused or done.refusal is not None
             click.echo(_outcome(done))
+        if left := await pruning.without_period(database, cutoff):
+            refused = True
+            click.echo(
+                f"kept {left} entries in the default partitions: their periods have no partition (docs/audit.md)"
+            )
     if refused:
         sys.exit(EXIT_FINDINGS)
 

@@ -116,6 +116,11 @@ async def prune(  # noqa: PLR0917  what is pruned, by whom, to where, and when
     return Pruned(period, rows, checkpoint=made, heads=heads)
 
 
+async def without_period(database: Connection, cutoff: datetime) -> int:
+    """Return how many old entries stand in the default partitions, where no prune reaches them."""
+    return await database.fetchval(_SQL["without_period"], cutoff)
+
+
 def parse_bounds(expression: str) -> tuple[datetime, datetime] | None:
     """Read PostgreSQL's text of range bounds; None for the default partition."""
     found = _BOUNDS.fullmatch(expression)

@@ -56,6 +56,10 @@ select p.writer_id, (select max(e.seq) from {part} e where e.writer_id = p.write
   from present p
  where p.writer_id is not null
 
+-- name: without_period
+select (select count(*) from audit_log_default where started_at < $1)
+     + (select count(*) from audit_intents_default where started_at < $1)
+
 -- name: count
 select count(*) from audit_log where started_at >= $1 and started_at < $2
 

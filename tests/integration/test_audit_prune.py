@@ -355,3 +355,17 @@ def test_nothing_is_dropped_where_the_statement_would_not_reach_the_file(databas
     told = run(database, *prune, "--checkpoint-file", str(state / "no" / "such"), role="postern_owner", code=3).output
     assert "nothing was dropped" in told
     assert run(database, *prune, "--dry-run", role="postern_owner").output == before
+
+
+def test_old_entries_without_a_period_are_told_and_can_be_given_one(database: Database, state: Path) -> None:
+    """A proxy whose clock began with the epoch."""
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    run_apart(write(database, *call(started=epoch), *call()))
+    prune = ("--state-dir", str(state), "prune", "--keep", "40d")
+    assert "kept 2 entries in the default" in run(database, *prune, role="postern_owner", code=1).output
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    statements = page.split("begin;\n", 1)[1].split("commit;", 1)[0]
+    run_apart(execute(database, statements, statements.replace("audit_log", "audit_intents")))
+    assert "dropped 1970-01-01 to 1970-02-01, 1 rows" in run(database, *prune, role="postern_owner").output
+    assert len(rows(database)) == 1
+    assert "everything fits" in run(database, "--state-dir", str(state), "verify").output

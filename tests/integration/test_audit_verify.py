@@ -278,6 +278,14 @@ def test_a_torn_last_line_of_the_file_is_left_out(tmp_path: Path) -> None:
     assert read_file(file) == [_prune_of(0)]
 
 
+def test_a_last_line_counts_though_a_copy_of_the_file_lost_its_end_of_line(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoints"
+    append_to_file(file, _prune_of(0))
+    append_to_file(file, _prune_of(1))
+    file.write_bytes(file.read_bytes().rstrip(b"\n"))
+    assert read_file(file) == [_prune_of(0), _prune_of(1)]
+
+
 def test_a_line_behind_a_torn_one_counts(tmp_path: Path) -> None:
     """A full disk or a power failure tears a line in the middle of the file; the writers go on behind it."""
     file = tmp_path / "checkpoints"
