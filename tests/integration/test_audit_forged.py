@@ -194,3 +194,35 @@ def test_what_cannot_be_meant_is_a_usage_error(database: Database, args: tuple[s
 
 def test_an_id_of_a_distant_year_is_not_found(database: Database) -> None:
     assert "no request" in run(database, "show", "ffffffff-ffff-7fff-8fff-ffffffffffff", code=1).output
+
+
+def test_strange_numbers_do_not_stop_statistics(database: Database) -> None:
+    run_apart(write_calls(database, 1))
+    run_apart(
+        forge(database, f'{{"repeats": {2**63 - 1}, "duration_us": {2**63 - 1}, "upstream_us": {-(2**63)}}}', copies=2)
+    )
+    assert f'"requests":{2**63 - 1}' in run(database, "stats").stdout
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        '{"started_at": "12000-01-01"}',
+        '{"started_at": "4000-01-01 BC"}',
+        '{"completed_at": "12000-01-01"}',
+        '{"scopes_held": [["a"], ["b"]]}',
+    ],
+)
+async def test_a_forged_intent_keeps_no_other_from_its_row(database: Database, changes: str) -> None:
+    dead = await AuditWriter.open(database.dsn("postern_proxy"), instance="dead")
+    await dead.write_intent(call()[0])
+    await dead.aclose()
+    outcome = '{"kind": "intent", "status": null, "seq": 1, "writer_id": "' + str(dead.writer_id) + '"}'
+    await write_calls(database, 1)
+    async with connection(database.dsn("postern_proxy")) as own:
+        await own.execute(FORGED.replace("|| $1::jsonb", "|| $1::jsonb || $3::jsonb"), outcome, 1, changes)
+        closer = await AuditWriter.open(database.dsn("postern_proxy"), instance="closer")
+        await close_interrupted(own, closer)
+        await closer.aclose()
+        closed = await own.fetchval("select count(*) from audit_log where status = 'interrupted'")
+    assert closed == (2 if "completed" in changes else 1)
