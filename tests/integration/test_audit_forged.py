@@ -94,6 +94,23 @@ async def test_a_row_outside_of_every_chain_is_found(database: Database, changes
     assert [each.code for each in (await check(database)).findings] == [Code.INSERTED]
 
 
+@pytest.mark.parametrize("made", ["null", "''", "'x'", "sha512('x')"])
+@pytest.mark.parametrize("column", ["prev_hash", "row_hash"])
+async def test_a_hash_of_another_length_is_an_alteration(database: Database, column: str, made: str) -> None:
+    await write_calls(database, 3)
+    await forge(
+        database,
+        "{}",
+        SUPERUSER,
+        f"alter table audit_entries alter {column} drop not null",
+        f"alter table audit_entries drop constraint audit_entries_{column}_check",
+        f"update audit_log set {column} = {made} where seq = 4",
+        copies=0,
+    )
+    report = await check(database)
+    assert (Code.ALTERED, 4) in {(each.code, each.seq) for each in report.findings}
+
+
 async def test_the_largest_number_does_not_stop_verification(database: Database) -> None:
     await write_calls(database, 3)
     await forge(database, f'{{"seq": {2**63 - 1}}}')
