@@ -1,5 +1,6 @@
 """A signed trail to tamper with, and its verification."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from proxy.audit.checkpoint import Checkpoint
 from proxy.audit.keys import PublicKeys, Signer
 from proxy.audit.limits import Limits
 from proxy.audit.notary import Notary
+from proxy.audit.record import Intent, Row
 from proxy.audit.verify import Report, verify
 from proxy.audit.writer import AuditWriter
 from registry.database.pool import connection
@@ -20,6 +22,8 @@ from tests.unit.audit.samples import call
 
 SIGNER = Signer(Ed25519PrivateKey.generate())
 TRUSTED: Any = PublicKeys([load_pem_public_key(SIGNER.public_pem)])  # type: ignore[list-item]
+AGO = datetime.now(UTC) - timedelta(days=100)
+PARTITIONS = "select audit_ensure_partitions(now() - interval '4 months', now(), 'month')"
 
 
 async def write_calls(database: Database, count: int, file: Path | None = None) -> AuditWriter:
@@ -54,3 +58,18 @@ async def rehash(owner: Any, writer: AuditWriter) -> None:
             "update audit_entries set prev_hash = $1, row_hash = $2 where seq = $3", previous, made, row["seq"]
         )
         previous = made
+
+
+async def execute(database: Database, *statements: str) -> None:
+    """Run statements as the owner."""
+    async with connection(database.dsn()) as owner:
+        for statement in statements:
+            await owner.execute(statement)
+
+
+async def write(database: Database, *records: Intent | Row) -> None:
+    """One unsigned writer records intents and rows."""
+    writer = await AuditWriter.open(database.dsn("postern_proxy"), instance="trail")
+    for record in records:
+        await (writer.write_intent(record) if isinstance(record, Intent) else writer.write_row(record))
+    await writer.aclose()
