@@ -107,7 +107,8 @@ async def prune(
     """
     now = datetime.now(UTC)
     try:
-        cutoff = before(now, pruning.span_to_keep(keep))
+        span = pruning.span_to_keep(keep)
+        before(now, span)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--keep") from error
     signer = None if dry_run else access.signer(signing_key)
@@ -116,6 +117,7 @@ async def prune(
         _require_writable(checkpoint_file)
     refused = False
     async with access.opened(("owner",)) as database:
+        cutoff = await pruning.cutoff(database, span, now)
         for period in await pruning.periods_before(database, cutoff):
             if signer is None:
                 click.echo(f"would drop {period.label}: {', '.join(name for _, name in period.names)}")

@@ -71,6 +71,11 @@ def span_to_keep(text: str) -> timedelta:
     return span
 
 
+async def cutoff(database: Connection, span: timedelta, now: datetime) -> datetime:
+    """Return what is kept from: by the earlier of two clocks, because a wrong one must not drop what is young."""
+    return min(now, await database.fetchval(_SQL["clock"])) - span
+
+
 async def periods_before(database: Connection, cutoff: datetime) -> list[Period]:
     """Return the periods that ended by `cutoff`, oldest first. The default partitions belong to no period."""
     found: dict[tuple[datetime, datetime], list[tuple[str, str]]] = {}

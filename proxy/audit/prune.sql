@@ -6,6 +6,9 @@ select c.relname as name, p.relname as parent, pg_get_expr(c.relpartbound, c.oid
  where i.inhparent in ('audit_log'::regclass, 'audit_intents'::regclass)
  order by p.relname, c.relname
 
+-- name: clock
+select clock_timestamp()
+
 -- name: plain_dates
 set timezone = 'UTC'; set datestyle = 'ISO'
 

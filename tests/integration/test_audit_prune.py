@@ -15,7 +15,7 @@ from proxy.audit.findings import Code
 from proxy.audit.keys import PublicKeys
 from proxy.audit.limits import Limits
 from proxy.audit.notary import Notary
-from proxy.audit.prune import Pruned, periods_before, prune
+from proxy.audit.prune import Pruned, cutoff, periods_before, prune
 from proxy.audit.store import record_checkpoint
 from proxy.audit.verify import verify
 from proxy.audit.writer import AuditWriter
@@ -187,6 +187,14 @@ async def test_rows_out_of_place_are_not_pruned(database: Database) -> None:
         "update audit_log set seq = 0 where seq = 2",
     )
     assert "no place in any chain" in "".join(done.refusal or "" for done in await prune_old(database))
+
+
+async def test_a_clock_that_is_years_ahead_drops_nothing_young(database: Database) -> None:
+    month = timedelta(days=30)
+    async with connection(database.dsn()) as owner:
+        now = datetime.now(UTC)
+        assert await cutoff(owner, month, now + timedelta(days=3650)) < now
+        assert await cutoff(owner, month, now - month) == now - 2 * month
 
 
 @asynccontextmanager
