@@ -12,7 +12,7 @@ from typing import Self
 
 from proxy.admin import AdminDoor
 from proxy.audit.hidden import Hidden
-from proxy.audit.keys import signer_in
+from proxy.audit.keys import KEYS, signer_in
 from proxy.audit.notary import Notary
 from proxy.audit.reconcile import close_interrupted, close_interrupted_forever
 from proxy.audit.writer import AuditWriter
@@ -119,7 +119,7 @@ class Runtime:
     def _notary(self) -> Notary:
         """Signs the heads of this worker's chain, into the table and into a file outside the database (SPEC A6)."""
         settings, state = self.fleet.audit, self.settings.state_dir
-        folder = state / "audit"
+        folder = state / KEYS
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = Path(settings.checkpoint_file) if settings.checkpoint_file else folder / "checkpoints.jsonl"
         return Notary(signer_in(folder), file, settings.checkpoint_s)

@@ -42,6 +42,8 @@ NULL: Final = b"\xff\xff\xff\xff"
 _TEXT_OID: Final = 25
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_FIRST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _INT64: Final = 2**63 - 1
 
 _length = Struct(">i").pack
@@ -209,8 +211,8 @@ def microseconds(moment: datetime) -> int:
 
 
 def moment(count: int) -> datetime:
-    """Undo `microseconds`."""
-    return _EPOCH + count * _MICROSECOND
+    """Undo `microseconds`; what a datetime cannot hold, infinity among it, becomes the nearest that it can."""
+    return _EPOCH + min(max(count, _FIRST), _LAST) * _MICROSECOND
 
 
 def uuid_field(value: UUID) -> bytes:

@@ -135,9 +135,8 @@ def append_to_file(path: Path, checkpoint: Checkpoint) -> None:
 def read_file(path: Path) -> list[Checkpoint]:
     """Return the checkpoints of a file, without torn lines; raise ValueError with the number of a bad one."""
     found: list[Checkpoint] = []
-    text = path.read_text(encoding="utf-8")
-    complete = text[: text.rfind("\n") + 1]
-    for number, line in enumerate(complete.split("\n")[:-1], start=1):
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
         if _is_torn(line):
             continue
         try:

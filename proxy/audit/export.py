@@ -30,14 +30,24 @@ class Sheet(Protocol):
 
 @contextmanager
 def replacing(path: Path) -> Generator[BinaryIO]:
-    """Lend a file that takes the place of `path` when all went well; otherwise what was there stays."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Lend a file that takes the place of `path` when all went well; otherwise what was there stays.
+
+    Who may read it stays as it was. A link stays one; a pipe or a device is written to as it is.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as out:
+            yield out
+        return
+    target = path.resolve()
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as out:
+            if target.exists():
+                partial.chmod(target.stat().st_mode & 0o777)
             yield out
             out.flush()
             os.fsync(out.fileno())
-        partial.replace(path)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -144,6 +154,7 @@ _TIMES: Final = frozenset({"started_at", "completed_at", "last_seen"})
 _NUMBERS: Final = frozenset(
     {"format", "seq", "input_bytes", "output_bytes", "http_status", "duration_us", "upstream_us", "events", "repeats"}
 )
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also full width
 _SHEETS: Final[dict[Format, Callable[[BinaryIO, Sequence[str]], Sheet]]] = {
     "jsonl": JsonLines,
     "csv": Csv,
@@ -154,7 +165,7 @@ _SHEETS: Final[dict[Format, Callable[[BinaryIO, Sequence[str]], Sheet]]] = {
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
         value = json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
     return value
 

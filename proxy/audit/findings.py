@@ -23,6 +23,7 @@ class Code(StrEnum):
     TRUNCATED = "truncated"
     REWRITTEN = "rewritten"
     UNANNOUNCED = "unannounced"
+    HIDDEN = "hidden"
     BAD_SIGNATURE = "bad signature"
     CHECKPOINT_REMOVED = "checkpoint removed"
     BAD_PRUNE = "bad prune"
@@ -57,6 +58,11 @@ class ChainCheck:
     def head(self) -> Head:
         return self._head
 
+    @property
+    def pruned(self) -> int:
+        """The last entry that a prune has dropped."""
+        return max((gone.last for gone in self.dropped.values()), default=0)
+
     def feed(self, link: Link) -> Iterator[Finding]:
         """Yield what is wrong with this link, or with what should be before it."""
         yield from self._skip_dropped(link.seq)
@@ -77,7 +83,7 @@ class ChainCheck:
 
     def finish(self) -> Iterator[Finding]:
         """Yield what is missing at the end."""
-        last = max(self.heads, default=0)
+        last = max(self.pruned, max(self.heads, default=0))
         yield from self._skip_dropped(last + 1)
         if last > self._head.seq:
             message = f"{_span(self._head.seq + 1, last)} missing at the end; a checkpoint vouches for entry {last}"
@@ -120,13 +126,26 @@ class Evidence:
         self.outside.pop((stored.statement, stored.signature), None)
         _take(self, stored, self.keys)
 
+    def learn_prune(self, stored: Checkpoint) -> None:
+        """Take what a prune of the table has dropped, if it can be trusted; nothing new where it is known already."""
+        if not self.keys or self.keys.approve(stored.key_id, stored.statement, stored.signature):
+            _take_dropped(self, stored)
+
     def conclude(self) -> None:
-        """Take what only the file has: it was removed from the table, or altered there."""
-        for checkpoint in self.outside.values():
-            message = f"the checkpoint of {checkpoint.at.isoformat()} is in the file but not in the table"
-            seq = checkpoint.head.seq if checkpoint.head else None
-            self.findings.append(Finding(Code.CHECKPOINT_REMOVED, message, checkpoint.writer_id, seq))
+        """Take what only the file has: removed from the table or altered there, unless a prune has dropped it."""
+        for checkpoint in sorted(self.outside.values(), key=lambda each: each.kind != "prune"):
+            if not self._is_superfluous(checkpoint):
+                message = f"the checkpoint of {checkpoint.at.isoformat()} is in the file but not in the table"
+                seq = checkpoint.head.seq if checkpoint.head else None
+                self.findings.append(Finding(Code.CHECKPOINT_REMOVED, message, checkpoint.writer_id, seq))
             _take(self, checkpoint, self.keys)
+
+    def _is_superfluous(self, checkpoint: Checkpoint) -> bool:
+        """Whether it speaks of an entry inside a pruned range: there is nothing left that it could be held against."""
+        if checkpoint.kind != "head" or checkpoint.writer_id is None or checkpoint.head is None:
+            return False
+        seq = checkpoint.head.seq
+        return any(gone.first <= seq < gone.last for gone in self.dropped.get(checkpoint.writer_id, {}).values())
 
 
 def weigh(table: Iterable[Checkpoint], file: Iterable[Checkpoint], keys: PublicKeys) -> Evidence:
@@ -149,7 +168,16 @@ def _take(evidence: Evidence, checkpoint: Checkpoint, keys: PublicKeys) -> None:
         evidence.findings.append(Finding(Code.BAD_SIGNATURE, message, checkpoint.writer_id, seq))
         return
     if checkpoint.writer_id is not None and checkpoint.head is not None:
-        evidence.heads.setdefault(checkpoint.writer_id, {})[checkpoint.head.seq] = checkpoint.head.hash
+        seq, said = checkpoint.head.seq, checkpoint.head.hash
+        if evidence.heads.setdefault(checkpoint.writer_id, {}).setdefault(seq, said) != said:
+            message = (
+                f"two signed checkpoints have different hashes for it, the later one of {checkpoint.at.isoformat()}"
+            )
+            evidence.findings.append(Finding(Code.REWRITTEN, message, checkpoint.writer_id, seq))
+    _take_dropped(evidence, checkpoint)
+
+
+def _take_dropped(evidence: Evidence, checkpoint: Checkpoint) -> None:
     for gone in checkpoint.dropped:
         evidence.dropped.setdefault(UUID(gone.writer), {})[gone.first] = gone
 

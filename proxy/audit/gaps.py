@@ -26,7 +26,15 @@ class Gap:
 
 
 async def find_gaps(database: Connection, now: datetime) -> list[Gap]:
-    """Return every gap: numbers, open intents, counters against rows, outages."""
+    """Return every gap: numbers, open intents, counters against rows, outages. Looks again if it met a prune."""
+    while True:
+        prunes = await database.fetchval(_SQL["prunes"])
+        found = await _look(database, now)
+        if await database.fetchval(_SQL["prunes"]) == prunes:
+            return found
+
+
+async def _look(database: Connection, now: datetime) -> list[Gap]:
     checkpoints = [each async for each in stored_checkpoints(database, [])]
     writers = await database.fetch(_SQL["last_numbers"])
     return [

@@ -2,7 +2,7 @@
 select writer_id, before + 1 as first, seq - 1 as last
   from (select writer_id, seq, lag(seq, 1, 0::bigint) over (partition by writer_id order by seq) as before
           from audit_entries) links
- where seq > before + 1
+ where seq - 1 > before
  order by writer_id, first
 
 -- name: last_numbers
@@ -13,6 +13,9 @@ select o.writer_id, o.instance, o.at as opened_at,
   left join audit_writers c on c.writer_id = o.writer_id and c.event = 'closed'
  where o.event = 'opened'
  order by o.event_id
+
+-- name: prunes
+select count(*) from audit_checkpoints where writer_id is null
 
 -- name: rows_of
 select count(*) from audit_log where writer_id = $1 and seq <= $2

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,8 +16,17 @@ from proxy.audit import prune as pruning
 from proxy.audit import verify as verification
 from proxy.audit.checkpoint import Checkpoint, read_file
 from proxy.audit.findings import describe
-from proxy.audit.options import EXIT_FINDINGS, Access, runs, stop
+from proxy.audit.options import EXIT_FINDINGS, Access, leave, runs, stop
+from proxy.audit.render import shown
+from proxy.audit.when import before
 
+_KEYS = click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Trusted public key; may be repeated. Default: those in the state directory.",
+)
 _CHECKPOINTS = click.option(
     "--checkpoints",
     "file",
@@ -26,10 +36,12 @@ _CHECKPOINTS = click.option(
 
 
 @click.command("verify")
-@click.option("--key", "keys", multiple=True, type=click.Path(exists=True, path_type=Path), help="Trusted public key.")
+@_KEYS
 @_CHECKPOINTS
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--most", default=100, show_default=True, help="Most findings to list.")
+@click.option(
+    "--most", default=100, show_default=True, type=click.IntRange(1), help="Most findings of each kind to list."
+)
 @click.pass_obj
 @runs
 async def verify(access: Access, *, keys: tuple[Path, ...], file: Path | None, as_json: bool, most: int) -> None:
@@ -45,12 +57,11 @@ async def verify(access: Access, *, keys: tuple[Path, ...], file: Path | None, a
                 lambda done, total: progress.update(task, completed=done, total=max(total, done)),
                 most,
             )
-    if as_json:
-        _print_json(report)
-    else:
-        _print_report(report, has_keys=bool(trusted))
-    if report.findings:
-        sys.exit(EXIT_FINDINGS)
+    with _ending(has_findings=report.found > 0):
+        if as_json:
+            _print_json(report)
+        else:
+            _print_report(report, has_keys=bool(trusted))
 
 
 @click.command("gaps")
@@ -61,14 +72,13 @@ async def gaps(access: Access, *, as_json: bool) -> None:
     """Hold what was counted and promised against the rows that are there."""
     async with access.opened() as database:
         found = await reconciliation.find_gaps(database, datetime.now(UTC))
-    for gap in found:
-        line = {"code": gap.code, "is_loss": gap.is_loss, "message": gap.message}
-        click.echo(json.dumps(line) if as_json else f"{gap.code}: {gap.message}")
     losses = sum(gap.is_loss for gap in found)
-    if not as_json:
-        click.echo(f"{losses} gaps, {len(found) - losses} remarks" if found else "no gaps", err=True)
-    if losses:
-        sys.exit(EXIT_FINDINGS)
+    with _ending(has_findings=losses > 0):
+        for gap in found:
+            line = {"code": gap.code, "is_loss": gap.is_loss, "message": gap.message}
+            click.echo(json.dumps(line) if as_json else shown(f"{gap.code}: {gap.message}"))
+        if not as_json:
+            click.echo(f"{losses} gaps, {len(found) - losses} remarks" if found else "no gaps", err=True)
 
 
 @click.command("prune")
@@ -78,36 +88,75 @@ async def gaps(access: Access, *, as_json: bool) -> None:
 @click.option(
     "--checkpoint-file", type=click.Path(dir_okay=False, path_type=Path), help="Append the statement here, too."
 )
+@_KEYS
 @click.pass_obj
 @runs
 async def prune(
-    access: Access, *, keep: str, dry_run: bool, signing_key: Path | None, checkpoint_file: Path | None
+    access: Access,
+    *,
+    keep: str,
+    dry_run: bool,
+    signing_key: Path | None,
+    checkpoint_file: Path | None,
+    keys: tuple[Path, ...],
 ) -> None:
     """Drop old partitions whole, and leave a signed statement so that the rest still verifies.
 
+    Checkpoints about what is dropped go, too, if the signing key or a --key has signed them.
     Needs the owner of the tables. Run `verify` and `export` before: what is dropped is gone.
     """
     now = datetime.now(UTC)
     try:
-        cutoff = now - pruning.span_to_keep(keep)
+        span = pruning.span_to_keep(keep)
+        before(now, span)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--keep") from error
     signer = None if dry_run else access.signer(signing_key)
+    trusted = access.public_keys(keys)
+    if checkpoint_file is not None and not dry_run:
+        _require_writable(checkpoint_file)
     refused = False
     async with access.opened(("owner",)) as database:
+        cutoff = await pruning.cutoff(database, span, now)
         for period in await pruning.periods_before(database, cutoff):
             if signer is None:
                 click.echo(f"would drop {period.label}: {', '.join(name for _, name in period.names)}")
                 continue
-            done = await pruning.prune(database, period, signer, checkpoint_file, now)
+            done = await pruning.prune(database, period, signer, trusted.including(signer), checkpoint_file, now)
             refused = refused or done.refusal is not None
-            click.echo(f"{'kept' if done.refusal else 'dropped'} {period.label}, {done.rows} rows{_why(done.refusal)}")
+            click.echo(_outcome(done))
+        if left := await pruning.without_period(database, cutoff):
+            refused = True
+            click.echo(
+                f"kept {left} entries in the default partitions: their periods have no partition (docs/audit.md)"
+            )
     if refused:
         sys.exit(EXIT_FINDINGS)
 
 
-def _why(refusal: str | None) -> str:
-    return f": {refusal}" if refusal else ""
+def _outcome(done: pruning.Pruned) -> str:
+    if done.refusal:
+        return f"kept {done.period.label}, {done.rows} rows: {done.refusal}"
+    return f"dropped {done.period.label}, {done.rows} rows" + f", {done.heads} checkpoints" * (done.heads > 0)
+
+
+def _require_writable(file: Path) -> None:
+    """End before anything is dropped where its statement would not reach the file."""
+    try:
+        file.open("ab").close()
+    except OSError as error:
+        stop(f"the checkpoint file cannot be written, nothing was dropped: {file}: {error.strerror}")
+
+
+@contextmanager
+def _ending(*, has_findings: bool) -> Generator[None]:
+    """Exit with 1 for findings, also where the reader of the output has left before its end."""
+    try:
+        yield
+    except BrokenPipeError:
+        leave(EXIT_FINDINGS if has_findings else 0)
+    if has_findings:
+        sys.exit(EXIT_FINDINGS)
 
 
 def _read(file: Path | None) -> Sequence[Checkpoint]:
@@ -131,6 +180,7 @@ def _print_json(report: verification.Report) -> None:
                 "checkpoints": report.checkpoints,
                 "unchecked_signatures": report.unchecked,
                 "entries_behind_last_checkpoint": report.uncovered,
+                "found": report.found,
                 "first": describe(report.first) if report.first else None,
                 "findings": [describe(each) for each in report.findings],
             }
@@ -140,7 +190,9 @@ def _print_json(report: verification.Report) -> None:
 
 def _print_report(report: verification.Report, *, has_keys: bool) -> None:
     for finding in report.findings:
-        click.echo(describe(finding))
+        click.echo(shown(describe(finding)))
+    if more := report.found - len(report.findings):
+        click.echo(f"{more} more findings of these kinds: --most")
     click.echo(f"{report.entries} entries of {report.writers} writers, {report.checkpoints} signed checkpoints")
     if report.entries and not report.checkpoints:
         click.echo("without a signed checkpoint a chain that was rewritten, or cut off at its end, would look the same")
@@ -151,4 +203,4 @@ def _print_report(report: verification.Report, *, has_keys: bool) -> None:
     if report.first is None:
         click.echo("everything fits")
     else:
-        click.echo(f"first bad entry: {describe(report.first)}")
+        click.echo(f"first bad entry: {shown(describe(report.first))}")

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from proxy.audit.errors import AuditStoreError
 
+KEYS: Final = "audit"  # the folder in the state directory
 SIGNING_KEY: Final = "audit-signing-key.pem"
 PUBLIC_KEY: Final = "audit-signing-key.pub"
 
@@ -29,8 +30,9 @@ class Signer:
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
-        self.public_pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        self.key_id = key_id(private.public_key())
+        self.public = private.public_key()
+        self.public_pem = self.public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        self.key_id = key_id(self.public)
 
     @classmethod
     def from_pem(cls, pem: bytes) -> "Signer":
@@ -61,6 +63,10 @@ class PublicKeys:
         """Read PEM files; raise AuditStoreError naming the one that is none."""
         return cls(_read_public(file) for file in files)
 
+    def including(self, signer: Signer) -> "PublicKeys":
+        """Return these keys and the signer's own."""
+        return PublicKeys((*self._keys.values(), signer.public))
+
     def approve(self, key: str, statement: str, signature: bytes) -> bool:
         """Say whether the statement was signed with that trusted key."""
         trusted = self._keys.get(key)
@@ -84,28 +90,42 @@ def key_id(public: Ed25519PublicKey) -> str:
 def signer_in(folder: Path) -> Signer:
     """Return the signer whose key lies in a folder; make the key (0600) and its public half when there is none.
 
-    Several workers may do so at once: all get the same key.
+    Several workers may do so at once: all get the same key. The public half of another key, which signed before, is
+    kept beside the new one under its id: what it signed can still be checked. Raises AuditStoreError.
     """
     path = folder / SIGNING_KEY
     if not path.exists():
         _put(path, Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
     signer = Signer.from_pem(path.read_bytes())
-    if not (folder / PUBLIC_KEY).exists():
-        _put(folder / PUBLIC_KEY, signer.public_pem, 0o644)
+    public = folder / PUBLIC_KEY
+    if public.exists() and key_id(earlier := _read_public(public)) != signer.key_id:
+        kept = folder / f"{public.stem}-{key_id(earlier)}{public.suffix}"
+        _put(kept, earlier.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
+        _put(public, signer.public_pem, 0o644, replaces=True)
+    elif not public.exists():
+        _put(public, signer.public_pem, 0o644)
     return signer
 
 
-def _put(path: Path, content: bytes, mode: int) -> None:
-    """Write a file whole, unless another process was faster."""
+def public_keys_in(folder: Path) -> list[Path]:
+    """Return the public keys of a folder: of the key that signs now, and of those before."""
+    return sorted(folder.glob(f"{Path(PUBLIC_KEY).stem}*.pub"))
+
+
+def _put(path: Path, content: bytes, mode: int, *, replaces: bool = False) -> None:
+    """Write a file whole; unless `replaces`, what another process has put there stays."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        with suppress(FileExistsError):
-            path.hardlink_to(partial)
+        if replaces:
+            partial.replace(path)
+        else:
+            with suppress(FileExistsError):
+                path.hardlink_to(partial)
     finally:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def _read_public(file: Path) -> Ed25519PublicKey:

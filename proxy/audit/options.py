@@ -16,9 +16,10 @@ import click
 from rich.console import Console
 
 from proxy.audit.errors import AuditStoreError
-from proxy.audit.keys import PUBLIC_KEY, SIGNING_KEY, PublicKeys, Signer
+from proxy.audit.keys import KEYS, SIGNING_KEY, PublicKeys, Signer, public_keys_in
 from proxy.audit.query import Filter
 from proxy.audit.record import Status
+from proxy.audit.times import read_any_time
 from proxy.audit.when import parse_when
 from registry.database.driver import Connection
 from registry.database.errors import DatabaseError
@@ -59,19 +60,19 @@ class Access:
         """Lend a connection."""
         settings = {"plan_cache_mode": "force_custom_plan"}
         database = await connect(self.address(roles), application_name="postern audit cli", settings=settings)
+        await read_any_time(database)
         try:
             yield database
         finally:
             database.terminate()
 
     def public_keys(self, files: tuple[Path, ...]) -> PublicKeys:
-        """Return the trusted keys: those given, else the one in the state directory, if it is there."""
-        own = self.state_dir / PUBLIC_KEY
-        return PublicKeys.read(files or ((own,) if own.exists() else ()))
+        """Return the trusted keys: those given, else all that the proxy keeps in the state directory."""
+        return PublicKeys.read(files or public_keys_in(self.state_dir / KEYS))
 
     def signer(self, file: Path | None) -> Signer:
         """Return who signs: the key given, else the one in the state directory."""
-        path = file or self.state_dir / SIGNING_KEY
+        path = file or self.state_dir / KEYS / SIGNING_KEY
         try:
             return Signer.from_pem(path.read_bytes())
         except OSError as error:
@@ -81,6 +82,13 @@ class Access:
 def stop(message: str, code: int = EXIT_CANNOT_START) -> NoReturn:
     """Say why, and end."""
     click.echo(f"postern audit: {message}", err=True)
+    sys.exit(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End after the reader of our output has left: what is buffered still goes nowhere, without a word of Python."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
     sys.exit(code)
 
 
@@ -102,9 +110,11 @@ def runs(work: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
         except asyncpg.InsufficientPrivilegeError as error:
             stop(f"this role may not do that: {error}")
         except BrokenPipeError:
-            sys.exit(0)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            leave(0)
+        except (ConnectionError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             stop(f"the database failed: {error}")
+        except OSError as error:
+            stop(str(error))
 
     return command
 

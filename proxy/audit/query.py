@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, Literal
 from uuid import UUID
 
+from proxy.audit.canonical import microseconds, moment
 from registry.database.driver import Connection, Record
 from registry.database.queries import load
 
@@ -13,7 +14,8 @@ Source = Literal["audit_log", "audit_metadata"]
 GROUPS: Final = ("server", "tool", "method", "subject", "agent", "status", "decision", "instance")
 PAGE: Final = 500
 _SQL = load("proxy.audit", "query.sql")
-_NEAR: Final = timedelta(minutes=1)
+_NEAR: Final = 60_000_000
+_UNIX: Final = microseconds(datetime.fromtimestamp(0, UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,8 @@ def sql(name: str, source: Source) -> str:
 
 async def _one(database: Connection, name: str, source: Source, execution: UUID) -> Record | None:
     if execution.version == 7:
-        begun = datetime.fromtimestamp((execution.int >> 80) / 1000, UTC)
-        found = await database.fetchrow(sql(name, source), execution, begun - _NEAR, begun + _NEAR)
+        begun = (execution.int >> 80) * 1000 + _UNIX
+        found = await database.fetchrow(sql(name, source), execution, moment(begun - _NEAR), moment(begun + _NEAR))
         if found is not None:
             return found
     return await database.fetchrow(sql(f"{name}_anywhere", source), execution)

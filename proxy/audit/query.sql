@@ -49,14 +49,14 @@ select * from audit_intents where execution_id = $1 and started_at >= $2 and sta
 select * from audit_intents where execution_id = $1
 
 -- name: stats
-select {by} as name, count(*) as rows, coalesce(sum(repeats), 0)::bigint as requests,
+select {by} as name, count(*) as rows, least(coalesce(sum(repeats), 0), 9223372036854775807)::bigint as requests,
        count(*) filter (where status = 'denied') as denied,
        count(*) filter (where status in ('failed', 'timeout', 'tool_error')) as failed,
        count(*) filter (where status = 'interrupted') as interrupted,
        percentile_disc(0.5) within group (order by duration_us) filter (where upstream_us is not null) as p50_us,
        percentile_disc(0.95) within group (order by duration_us) filter (where upstream_us is not null) as p95_us,
        percentile_disc(0.99) within group (order by duration_us) filter (where upstream_us is not null) as p99_us,
-       percentile_disc(0.5) within group (order by duration_us - upstream_us) filter (where upstream_us is not null) as own_p50_us
+       percentile_disc(0.5) within group (order by duration_us - greatest(upstream_us, 0)) filter (where upstream_us is not null) as own_p50_us
   from {source}
  where {matches}
  group by 1

@@ -17,9 +17,15 @@ select pg_try_advisory_lock($1)
 select pg_advisory_unlock($1)
 
 -- name: open_intents
-select i.*
+select i.seq, i.started_at, i.execution_id, i.server, i.http_method, i.method, i.tool, i.auth_method, i.issuer, i.subject,
+       i.client, i.agent, i.asserted_by, i.audience, i.scopes_required, i.scopes_held, i.scopes_matched, i.session,
+       i.protocol_version, i.trace_id, i.remote, i.input, i.input_bytes, i.input_sha256
   from audit_intents i
  where i.writer_id = $1 and i.seq > $2
+   -- No writer writes such times and arrays. Whoever may insert can, and must not keep other requests from their row.
+   and i.started_at >= '0001-01-02Z' and i.started_at < '9999-12-31Z'
+   and coalesce(array_ndims(i.scopes_required), 1) = 1 and coalesce(array_ndims(i.scopes_held), 1) = 1
+   and coalesce(array_ndims(i.scopes_matched), 1) = 1
    and not exists (select from audit_log l where l.started_at = i.started_at and l.execution_id = i.execution_id)
  order by i.seq
  limit $3

@@ -1,9 +1,10 @@
 """`verify`: every chain from its genesis to its end, in pieces, flat in memory (SPEC A6)."""
 
 import json
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -12,12 +13,14 @@ from proxy.audit.checkpoint import Checkpoint, head_of, read_checkpoint
 from proxy.audit.findings import ChainCheck, Code, Evidence, Finding
 from proxy.audit.keys import PublicKeys
 from proxy.audit.walk import CopyReader
-from registry.database.driver import Connection
+from registry.database.driver import Connection, Record
 from registry.database.queries import load
 
 PIECE: Final = 20_000
 PAGE: Final = 5_000
-MOST_OF_A_PIECE: Final = 1_000
+MOST_OF_A_CHAIN: Final = 1_000
+FIRST_SEQ: Final = 1
+LAST_SEQ: Final = 2**63 - 1
 _SQL = load("proxy.audit", "verify.sql")
 _ENTRIES: Final = _SQL["entries"].replace("{columns}", ", ".join(STORED_COLUMNS))
 
@@ -27,20 +30,31 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class Report:
-    """What was verified. `uncovered` entries are behind the last checkpoint: only their chain protects them."""
+    """What was verified. `uncovered` entries are behind the last checkpoint: only their chain protects them.
 
+    `findings` are the first `most` of each code, so that many of one kind hide no other; `found` counts all. `first` is
+    the first bad entry in time, of all that were found; else the first finding.
+    """
+
+    most: int = 100
     entries: int = 0
     writers: int = 0
     checkpoints: int = 0
     unchecked: int = 0
     uncovered: int = 0
+    found: int = 0
+    first: Finding | None = None
     findings: list[Finding] = field(default_factory=list[Finding])
+    _listed: Counter[Code] = field(default_factory=Counter[Code])
 
-    @property
-    def first(self) -> Finding | None:
-        """The first bad entry in time; else the first finding."""
-        timed = [each for each in self.findings if each.started_at is not None]
-        return min(timed, key=_begun) if timed else next(iter(self.findings), None)
+    def add(self, findings: Iterable[Finding]) -> None:
+        for each in findings:
+            self.found += 1
+            if self.first is None or _is_before(each, self.first):
+                self.first = each
+            if self._listed[each.code] < self.most:
+                self._listed[each.code] += 1
+                self.findings.append(each)
 
 
 async def verify(
@@ -50,36 +64,69 @@ async def verify(
     progress: Progress = lambda _done, _all: None,
     most: int = 100,
 ) -> Report:
-    """Verify all chains; keep the first `most` findings. The checkpoints of the file count like those of the table."""
+    """Verify all chains; list the first `most` findings of each code. The file's checkpoints count like the table's."""
+    report = Report(most)
+    evidence = await _evidence(database, keys, file, report)
+    report.add(_hiding(await database.fetch(_SQL["hiding"])))
+    report.add(map(_without_place, await database.fetch(_SQL["without_writer"], MOST_OF_A_CHAIN)))
+    writers = {row["writer_id"]: row for row in await database.fetch(_SQL["writers"])}
+    total = sum(max(row["last_seq"], 0) for row in writers.values())
+    for writer in sorted({*writers, *evidence.heads, *evidence.dropped}):
+        found = writers.get(writer)
+        before = report.entries
+        check, findings = await _whole_chain(
+            database, evidence, writer, found, lambda count, before=before: progress(before + count, total)
+        )
+        report.add(findings)
+        report.entries += check.entries
+        report.writers += 1
+        vouched = max(evidence.heads.get(writer, {}), default=0)
+        report.uncovered += check.head.seq - min(check.head.seq, max(vouched, check.pruned))
+        if found is not None and not found["is_announced"]:
+            message = "this chain was never opened by a writer: it was put there, or its opening was removed"
+            report.add([Finding(Code.UNANNOUNCED, message, writer)])
+    return report
+
+
+async def _evidence(database: Connection, keys: PublicKeys, file: Iterable[Checkpoint], report: Report) -> Evidence:
+    """Weigh the checkpoints of table and file, and report what is wrong with them."""
     evidence = Evidence(keys, {(each.statement, each.signature): each for each in file})
     unreadable: list[int] = []
     async for each in stored_checkpoints(database, unreadable):
         evidence.take(each)
     evidence.conclude()
-    report = Report(checkpoints=evidence.count, unchecked=evidence.unchecked, findings=evidence.findings[:most])
-    report.findings += [
-        Finding(Code.BAD_SIGNATURE, f"checkpoint {each} of the table is no statement") for each in unreadable
-    ]
-    writers = {row["writer_id"]: row for row in await database.fetch(_SQL["writers"])}
-    total = sum(row["last_seq"] for row in writers.values())
-    for writer in sorted({*writers, *evidence.heads, *evidence.dropped}):
-        found = writers.get(writer)
+    report.checkpoints, report.unchecked = evidence.count, evidence.unchecked
+    report.add(evidence.findings)
+    report.add(Finding(Code.BAD_SIGNATURE, f"checkpoint {each} of the table is no statement") for each in unreadable)
+    return evidence
+
+
+async def _whole_chain(
+    database: Connection, evidence: Evidence, writer: UUID, found: Any, progress: Callable[[int], None]
+) -> tuple[ChainCheck, list[Finding]]:
+    """Check a chain; again, where something is wrong with it and entries of it were pruned meanwhile."""
+    while True:
         check = _check(writer, evidence, found)
-        async for count, findings in _walk(database, check):
-            report.entries += count
-            report.findings += findings[: most - len(report.findings)]
-            progress(report.entries, total)
-        report.writers += 1
-        report.uncovered += check.head.seq - min(check.head.seq, max(evidence.heads.get(writer, {}), default=0))
-        if found is not None and not found["is_announced"]:
-            message = "this chain was never opened by a writer: it was put there, or its opening was removed"
-            report.findings.append(Finding(Code.UNANNOUNCED, message, writer))
-    return report
+        findings: list[Finding] = []
+        async for some in _walk(database, check):
+            findings += some[: MOST_OF_A_CHAIN - len(findings)]
+            progress(check.entries)
+        if not findings or not await _has_been_pruned(database, evidence, writer):
+            return check, findings
+
+
+async def _has_been_pruned(database: Connection, evidence: Evidence, writer: UUID) -> bool:
+    """Learn of prunes that came since the checkpoints were read; say whether one concerns this chain."""
+    known = len(evidence.dropped.get(writer, {}))
+    for row in await database.fetch(_SQL["prunes"]):
+        with suppress(ValueError):
+            evidence.learn_prune(read_checkpoint(row["statement"], row["key_id"], row["signature"]))
+    return len(evidence.dropped.get(writer, {})) > known
 
 
 async def stored_checkpoints(database: Connection, unreadable: list[int]) -> AsyncGenerator[Checkpoint]:
     """Yield the checkpoints of the table in their order; add the ids of rows that are none to `unreadable`."""
-    after = 0
+    after = -(2**63)
     while page := await database.fetch(_SQL["checkpoints"], after, PAGE):
         after = page[-1]["checkpoint_id"]
         for row in page:
@@ -105,30 +152,53 @@ def _check(writer: UUID, evidence: Evidence, found: Any) -> ChainCheck:
     return ChainCheck(writer, heads, evidence.dropped.get(writer, {}))
 
 
-async def _walk(database: Connection, check: ChainCheck) -> AsyncGenerator[tuple[int, list[Finding]]]:
-    """Yield after each piece how many entries it had, and what is wrong in it."""
-    start = 1
+async def _walk(database: Connection, check: ChainCheck) -> AsyncGenerator[list[Finding]]:
+    """Yield after each piece what is wrong in it."""
+    yield [*map(_without_place, await database.fetch(_SQL["without_place"], check.writer, MOST_OF_A_CHAIN))]
+    start = FIRST_SEQ
     while (begin := await database.fetchval(_SQL["next_seq"], check.writer, start)) is not None:
-        start = begin + PIECE
-        before = check.entries
-        findings = await _feed(database, check, begin, start)
-        yield check.entries - before, findings
-    yield 0, list(check.finish())
+        end = min(begin + PIECE - 1, LAST_SEQ)
+        yield await _feed(database, check, begin, end)
+        if end == LAST_SEQ:
+            break
+        start = end + 1
+    yield list(check.finish())
 
 
 async def _feed(database: Connection, check: ChainCheck, begin: int, end: int) -> list[Finding]:
-    """Check the links from number `begin` up to `end` as they come: no more than one entry is held at a time."""
+    """Check the links with the numbers `begin` to `end` as they come: no more than one entry is held at a time."""
     reader, findings = CopyReader(), list[Finding]()
 
     async def take(data: bytes) -> None:
         for link in reader.feed(data):
             findings.extend(check.feed(link))
-            del findings[MOST_OF_A_PIECE:]
+            del findings[MOST_OF_A_CHAIN:]
 
     await cast("Any", database).copy_from_query(_ENTRIES, check.writer, begin, end, output=take, format="binary")
     return findings
 
 
-def _begun(finding: Finding) -> datetime:
-    assert finding.started_at is not None  # noqa: S101  the caller has chosen those that have it
-    return finding.started_at
+def _hiding(tables: Iterable[Record]) -> Iterator[Finding]:
+    """Yield by what readers of the log may see less than what is verified."""
+    for table in tables:
+        if table["is_filtered"]:
+            yield Finding(Code.HIDDEN, f"row level security of {table['name']} may hide rows from its readers")
+        if table["is_another"]:
+            yield Finding(
+                Code.HIDDEN, f"{table['name']} is no part of audit_entries: readers see other rows than these"
+            )
+
+
+def _without_place(row: Record) -> Finding:
+    """Return the finding about an entry that stands in no chain."""
+    return Finding(
+        Code.INSERTED,
+        "it has no place in any chain: no writer wrote it",
+        *(row["writer_id"], row["seq"], row["kind"], row["execution_id"], row["started_at"]),
+    )
+
+
+def _is_before(one: Finding, other: Finding) -> bool:
+    if one.started_at is None:
+        return False
+    return other.started_at is None or one.started_at < other.started_at

@@ -17,7 +17,6 @@ _length = Struct(">i").unpack_from
 _int64 = Struct(">q").unpack_from
 _FIELDS: Final = range(len(COLUMNS))
 _SEQ: Final = COLUMNS.index("seq")
-_HASH_LENGTH: Final = Struct(">i").pack(32)
 _TUPLE: Final = len(STORED_COLUMNS)
 
 
@@ -76,16 +75,25 @@ def _cut(data: bytearray, at: int) -> tuple[Link, int] | None:
             return None
         (length,) = _length(data, position)
         position += 4 + max(length, 0)
-    end = position + 72
-    if size < end:
+    previous = _field(data, position)
+    own = _field(data, previous[1]) if previous is not None else None
+    if previous is None or own is None:
         return None
-    if not (data.startswith(_HASH_LENGTH, position) and data.startswith(_HASH_LENGTH, position + 36)):
-        raise ValueError("a hash has 32 bytes")
-    return _link(data, begin, position, starts), end
+    return _link(data, begin, position, starts, previous[0], own[0]), own[1]
 
 
-def _link(data: bytearray, begin: int, end: int, starts: list[int]) -> Link:
-    prev_hash = bytes(data[end + 4 : end + 36])
+def _field(data: bytearray, at: int) -> tuple[bytes, int] | None:
+    """Return the hash at a position, of any length, and where the next field begins; None if it is not complete."""
+    if len(data) < at + 4:
+        return None
+    (length,) = _length(data, at)
+    end = at + 4 + max(length, 0)
+    return (bytes(data[at + 4 : end]), end) if len(data) >= end else None
+
+
+def _link(  # noqa: PLR0917  where its parts are
+    data: bytearray, begin: int, end: int, starts: list[int], prev_hash: bytes, row_hash: bytes
+) -> Link:
     kind_at, seq_at = starts[1] + 4, starts[_SEQ] + 4
     started_at, execution_at = starts[_SEQ + 1] + 4, starts[_SEQ + 2] + 4
     return Link(
@@ -94,6 +102,6 @@ def _link(data: bytearray, begin: int, end: int, starts: list[int]) -> Link:
         started_at=moment(_int64(data, started_at)[0]),
         execution_id=UUID(bytes=bytes(data[execution_at : execution_at + 16])),
         prev_hash=prev_hash,
-        row_hash=bytes(data[end + 40 : end + 72]),
+        row_hash=row_hash,
         computed=hashlib.sha256(prev_hash + data[begin:end]).digest(),
     )

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ from click.testing import CliRunner, Result
 from pyarrow import parquet
 
 from proxy.audit.cli import command
-from proxy.audit.keys import signer_in
 from proxy.audit.record import Intent, Row, Scopes, Status, Subject
 from proxy.audit.render import plain
 from proxy.audit.writer import AuditWriter
@@ -183,11 +183,44 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("log.parquet", "last month")]
 
 
-def test_a_spreadsheet_formula_is_defused(database: Database, tmp_path: Path) -> None:
-    run_apart(write(database, Row(request(tool="=HYPERLINK(1)"), outcome())))
+def test_an_export_keeps_a_link_and_who_may_read_the_file(told: Database, tmp_path: Path) -> None:
+    file, link = tmp_path / "log.csv", tmp_path / "latest.csv"
+    file.touch(mode=0o600)
+    link.symlink_to(file)
+    run(told, "export", "-o", str(link))
+    assert (link.is_symlink(), file.stat().st_mode & 0o777) == (True, 0o600)
+    assert len(list(csv.DictReader(io.StringIO(file.read_text())))) == 5
+
+
+def test_an_export_into_a_pipe_is_read_from_it(told: Database, tmp_path: Path) -> None:
+    pipe = tmp_path / "log.jsonl"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["/bin/cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
+        run(told, "export", "-o", str(pipe))
+        assert pipe.is_fifo()
+        assert len(reader.communicate(timeout=30)[0].splitlines()) == 5
+
+
+def test_a_reader_that_leaves_does_not_turn_findings_into_success(database: Database) -> None:
+    run_apart(write(database, *call(), *call()))
+    run_apart(execute(database, "update audit_log set subject = 'mallory'"))
+    for name in ("verify", "gaps"):
+        reading, writing = os.pipe()
+        os.close(reading)
+        env = {"DATABASE_URL": database.dsn("postern_auditor")}
+        args = [sys.executable, "-m", "registry.cli", "audit", name]
+        ended = subprocess.run(args, stdout=writing, stderr=subprocess.PIPE, text=True, env=env, check=False)
+        os.close(writing)
+        assert (ended.returncode, ended.stderr) == (1, "")
+        run_apart(execute(database, "delete from audit_log where seq = 2"))
+
+
+@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "\n=1", "\uff1d1"])
+def test_a_spreadsheet_formula_is_defused(database: Database, tmp_path: Path, text: str) -> None:
+    run_apart(write(database, Row(request(tool=text), outcome())))
     run(database, "export", "-o", str(tmp_path / "log.csv"))
     (row,) = csv.DictReader(io.StringIO((tmp_path / "log.csv").read_text()))
-    assert row["tool"] == "'=HYPERLINK(1)"
+    assert row["tool"] == f"'{text}"
 
 
 def test_hostile_text_reaches_no_terminal(database: Database) -> None:
@@ -244,54 +277,6 @@ def test_gaps_hold_counters_against_rows(database: Database) -> None:
 
     run_apart(miscount())
     assert "2 answers left, 1 rows were written" in run(database, "gaps", code=1).output
-
-
-def test_prune_drops_whole_partitions_and_the_rest_verifies(database: Database, tmp_path: Path) -> None:
-    signer_in(tmp_path)
-    months_ago = datetime.now(UTC) - timedelta(days=100)
-    run_apart(execute(database, "select audit_ensure_partitions(now() - interval '4 months', now(), 'month')"))
-    intent, row = call(started=months_ago)
-    run_apart(write(database, intent, row, *call(), *call(started=months_ago), *call()))
-    owner = ("--state-dir", str(tmp_path), "prune", "--keep", "40d")
-    dry = run(database, *owner, "--dry-run", role="postern_owner").output
-    assert "would drop" in dry
-    assert len(rows(database, "query")) == 4
-    file = tmp_path / "checkpoints"
-    assert "dropped" in run(database, *owner, "--checkpoint-file", str(file), role="postern_owner").output
-    assert len(rows(database, "query")) == 2
-    report = json.loads(
-        run(database, "--state-dir", str(tmp_path), "verify", "--checkpoints", str(file), "--json").stdout
-    )
-    assert (report["findings"], report["entries"], report["unchecked_signatures"]) == ([], 4, 0)
-    run(database, "gaps")
-    run_apart(execute(database, "delete from audit_entries where seq = 3"))
-    assert "entries 3 to 3 are not there" in run(database, "gaps", code=1).output, "behind what was pruned"
-    assert "entry 3 is missing" in run(database, "verify", code=1).output
-
-
-def test_prune_keeps_what_is_still_open(database: Database, tmp_path: Path) -> None:
-    signer_in(tmp_path)
-    months_ago = datetime.now(UTC) - timedelta(days=100)
-    run_apart(execute(database, "select audit_ensure_partitions(now() - interval '4 months', now(), 'month')"))
-    run_apart(write(database, Intent(request(started=months_ago))))
-    args = ("--state-dir", str(tmp_path), "prune", "--keep", "40d")
-    assert "1 intents have no row yet" in run(database, *args, role="postern_owner", code=1).output
-
-
-def test_only_the_owner_prunes(database: Database, tmp_path: Path) -> None:
-    signer_in(tmp_path)
-    run_apart(execute(database, "select audit_ensure_partitions(now() - interval '4 months', now(), 'month')"))
-    args = ("--state-dir", str(tmp_path), "prune", "--keep", "40d")
-    for role in ("postern_proxy", "postern_auditor"):
-        assert "only the owner" in run(database, *args, role=role, code=3).output
-
-
-def test_prune_keeps_at_least_a_day(database: Database, tmp_path: Path) -> None:
-    assert "at least a day" in run(database, "prune", "--keep", "2h", code=2).output
-
-
-def test_prune_without_a_key_says_so(database: Database, tmp_path: Path) -> None:
-    assert "signing key" in run(database, "--state-dir", str(tmp_path), "prune", "--keep", "40d", code=3).output
 
 
 @pytest.fixture

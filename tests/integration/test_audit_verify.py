@@ -15,41 +15,14 @@ from proxy.audit.checkpoint import Checkpoint, append_to_file, read_checkpoint, 
 from proxy.audit.findings import Code
 from proxy.audit.gaps import find_gaps
 from proxy.audit.keys import PublicKeys, Signer
-from proxy.audit.limits import Limits
 from proxy.audit.notary import Notary
 from proxy.audit.reconcile import close_interrupted
 from proxy.audit.record import Payload, Row
-from proxy.audit.verify import Report, verify
 from proxy.audit.writer import AuditWriter
 from registry.database.pool import connection
 from tests.fixtures_postgres import Database
+from tests.integration.audit_trail import SIGNER, check, rehash, tamper, write_calls
 from tests.unit.audit.samples import call, outcome, refusal, request
-
-SIGNER = Signer(Ed25519PrivateKey.generate())
-TRUSTED: Any = PublicKeys([load_pem_public_key(SIGNER.public_pem)])  # type: ignore[list-item]
-
-
-async def write_calls(database: Database, count: int, file: Path | None = None) -> AuditWriter:
-    """A writer records calls (two entries each), signs its end and closes."""
-    notary = Notary(SIGNER, file, every_s=3600)
-    writer = await AuditWriter.open(database.dsn("postern_proxy"), instance="one", limits=Limits(), notary=notary)
-    for _ in range(count):
-        intent, row = call()
-        await writer.write_intent(intent)
-        await writer.write_row(row)
-    await writer.aclose()
-    return writer
-
-
-async def check(database: Database, file: list[Checkpoint] | None = None, keys: PublicKeys = TRUSTED) -> Report:
-    async with connection(database.dsn("postern_auditor")) as auditor:
-        return await verify(auditor, keys, file or [])
-
-
-async def tamper(database: Database, *statements: str) -> None:
-    async with connection(database.dsn()) as owner:
-        for statement in statements:
-            assert await owner.execute(statement) not in ("UPDATE 0", "DELETE 0", "INSERT 0 0")
 
 
 async def test_an_untouched_trail_fits(database: Database, tmp_path: Path) -> None:
@@ -188,22 +161,9 @@ async def test_a_rewritten_chain_contradicts_its_checkpoint(database: Database) 
     writer = await write_calls(database, 5)
     async with connection(database.dsn()) as owner:
         await owner.execute("update audit_log set subject = 'mallory' where seq = 4")
-        await _rehash(owner, writer)
+        await rehash(owner, writer)
     report = await check(database)
     assert [each.code for each in report.findings] == [Code.REWRITTEN]
-
-
-async def _rehash(owner: Any, writer: AuditWriter) -> None:
-    from proxy.audit.chain import STORED_COLUMNS, genesis, link_hash
-    from tests.unit.audit.reference import canonical
-
-    previous = genesis(writer.writer_id).hash
-    for row in await owner.fetch(f"select {', '.join(STORED_COLUMNS)} from audit_entries order by seq"):
-        made = link_hash(previous, canonical(dict(row.items())))
-        await owner.execute(
-            "update audit_entries set prev_hash = $1, row_hash = $2 where seq = $3", previous, made, row["seq"]
-        )
-        previous = made
 
 
 async def test_a_forged_checkpoint_is_found(database: Database) -> None:
@@ -316,6 +276,14 @@ def test_a_torn_last_line_of_the_file_is_left_out(tmp_path: Path) -> None:
     append_to_file(file, _prune_of(0))
     file.write_bytes(file.read_bytes() + b'{"statement": "to')
     assert read_file(file) == [_prune_of(0)]
+
+
+def test_a_last_line_counts_though_a_copy_of_the_file_lost_its_end_of_line(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoints"
+    append_to_file(file, _prune_of(0))
+    append_to_file(file, _prune_of(1))
+    file.write_bytes(file.read_bytes().rstrip(b"\n"))
+    assert read_file(file) == [_prune_of(0), _prune_of(1)]
 
 
 def test_a_line_behind_a_torn_one_counts(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from proxy.audit.checkpoint import Dropped, read_checkpoint, sign, state_head, s
 from proxy.audit.errors import AuditStoreError
 from proxy.audit.findings import ChainCheck, Code, Finding, describe, weigh
 from proxy.audit.gaps import count_gaps
-from proxy.audit.keys import PUBLIC_KEY, SIGNING_KEY, PublicKeys, Signer, signer_in
+from proxy.audit.keys import PUBLIC_KEY, SIGNING_KEY, PublicKeys, Signer, public_keys_in, signer_in
 from proxy.audit.prune import parse_bounds
 from proxy.audit.walk import Link
 from proxy.audit.when import parse_span, parse_when
@@ -171,6 +171,18 @@ def test_a_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert (tmp_path / SIGNING_KEY).stat().st_mode & 0o777 == 0o600
     assert PublicKeys.read([tmp_path / PUBLIC_KEY]).approve(made.key_id, "x", made.sign("x"))
     assert [file.name for file in sorted(tmp_path.iterdir())] == [SIGNING_KEY, PUBLIC_KEY]
+
+
+def test_what_an_earlier_key_has_signed_can_be_checked_after_a_rotation(tmp_path: Path) -> None:
+    """The operator moves the private key away; the next start makes another."""
+    earlier = signer_in(tmp_path)
+    (tmp_path / SIGNING_KEY).unlink()
+    now = signer_in(tmp_path)
+    assert signer_in(tmp_path).key_id == now.key_id
+    assert now.key_id != earlier.key_id
+    assert PublicKeys.read([tmp_path / PUBLIC_KEY]).knows(now.key_id)
+    trusted = PublicKeys.read(public_keys_in(tmp_path))
+    assert (len(trusted), trusted.knows(now.key_id), trusted.knows(earlier.key_id)) == (2, True, True)
 
 
 def test_other_keys_are_refused(tmp_path: Path) -> None:
