@@ -23,8 +23,12 @@ _OUTDATED: Final = frozenset({"0A", "26", "42", "XX"})  # types, statement or pl
 _log = logging.getLogger("postern.audit")
 
 
+class SwallowedError(Exception):
+    """PostgreSQL committed, and says that it has not stored all entries: a trigger or a rule of the owner's."""
+
+
 class Appending:
-    """Appends to one connection. Make it with `Appending.on`; raises what asyncpg raises."""
+    """Appends to one connection. Make it with `Appending.on`; raises what asyncpg raises, and SwallowedError."""
 
     def __init__(self, connection: Connection, statement: PreparedStatement | None, record_type: int) -> None:
         self._connection = cast("Any", connection)
@@ -64,13 +68,21 @@ class Appending:
                 _log.warning("the audit statement fits no more, this connection goes on by COPY: %s", error)
                 self._statement = None
             else:
+                _count(self._statement.get_statusmsg(), len(links))
                 return
-        await self._connection.copy_to_table(
+        said = await self._connection.copy_to_table(
             "audit_entries", source=copied(links), columns=STORED_COLUMNS, format="binary", timeout=timeout_s
         )
+        _count(said, len(links))
 
     def _is_outdated(self, error: asyncpg.PostgresError) -> bool:
         return str(cast("Any", error).sqlstate)[:2] in _OUTDATED and not self._connection.is_closed()
+
+
+def _count(said: str, entries: int) -> None:
+    """Hold what PostgreSQL says that it has stored (`INSERT 0 3`, `COPY 3`) against what it was given."""
+    if said.rpartition(" ")[2] != str(entries):
+        raise SwallowedError(f"of {entries} entries PostgreSQL has stored others: {said}; look for a trigger or a rule")
 
 
 async def _pass_bytes(connection: Connection, name: str, schema: str) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from proxy.audit.appending import Appending
+from proxy.audit.appending import Appending, SwallowedError
 from proxy.audit.chain import Head, Link
 from proxy.audit.errors import AuditStoreError
 from registry.database.driver import Connection, Queryable
@@ -107,6 +107,9 @@ class Store:
             sqlstate = str(cast("Any", error).sqlstate)
             if sqlstate[:2] in _DATA_CLASSES and not connection.is_closed():
                 raise EntryRefusedError(sqlstate) from error
+            self.drop()
+            raise StoreLostError(str(error)) from error
+        except SwallowedError as error:
             self.drop()
             raise StoreLostError(str(error)) from error
         except _LOST as error:

@@ -23,6 +23,7 @@ class PreparedStatement(Protocol):
     async def fetchrow(self, *args: Any, timeout: float | None = None) -> Record | None: ...  # noqa: ASYNC109
     async def fetchval(self, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
     async def executemany(self, args: Iterable[Sequence[Any]], *, timeout: float | None = None) -> None: ...  # noqa: ASYNC109
+    def get_statusmsg(self) -> str: ...
 
 
 class Queryable(Protocol):

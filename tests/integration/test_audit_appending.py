@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from proxy.audit.appending import MOST_BYTES, MOST_ENTRIES, Appending
 from proxy.audit.chain import STORED_COLUMNS, Link
 from proxy.audit.errors import AuditConflict
+from proxy.audit.keys import PublicKeys
 from proxy.audit.limits import Limits
 from proxy.audit.record import Intent, Payload, Row
 from proxy.audit.store import ensure_partitions
 from proxy.audit.tuples import copied
+from proxy.audit.verify import verify
 from proxy.audit.writer import AuditWriter
 from registry.database.migrations import migrate, read_migrations
 from registry.database.pool import connection
 from tests.fixtures_postgres import SUPERUSER, Database
+from tests.sidecar import wait_for
 from tests.unit.audit.generated import records
 from tests.unit.audit.samples import call, outcome, refusal, request
 from tests.unit.audit.test_tuples import linked
@@ -143,3 +146,26 @@ async def test_a_database_that_is_not_migrated_yet_is_written_by_copy(empty_data
     await writer.write_row(refusal())
     assert (writer.counters.outages, writer.counters.rows) == (0, 1)
     await writer.aclose()
+
+
+SWALLOWING = """
+    create function nothing() returns trigger language plpgsql as $$ begin return null; end $$;
+    create trigger swallow before insert on audit_log for each row execute function nothing()
+"""
+
+
+@pytest.mark.parametrize("rows", [1, MOST_ENTRIES + 1])
+async def test_what_a_trigger_of_the_owner_swallows_is_not_called_durable(database: Database, rows: int) -> None:
+    """PostgreSQL commits without complaint, and says that it stored nothing."""
+    writer = await opened(database)
+    async with connection(database.dsn()) as owner:
+        await owner.execute(SWALLOWING)
+        waiting = [asyncio.ensure_future(writer.write_row(refusal())) for _ in range(rows)]
+        await asyncio.to_thread(wait_for, lambda: writer.counters.outages > 1, "the writer has tried twice")
+        assert not any(each.done() for each in waiting)
+        await owner.execute("drop trigger swallow on audit_log")
+        await asyncio.gather(*waiting)
+        await writer.aclose()
+        assert await owner.fetchval("select count(*) from audit_log") == rows
+    async with connection(database.dsn("postern_auditor")) as auditor:
+        assert not (await verify(auditor, PublicKeys())).findings
