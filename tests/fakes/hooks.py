@@ -42,6 +42,10 @@ async def replace(event: HookEvent) -> Answer:
     return Replace({**result, "structuredContent": {"id": 1, "text": "[hidden]"}, "content": []})
 
 
+async def answer_anew(_event: HookEvent) -> Answer:
+    return Replace({"content": [], "structuredContent": {"id": 1, "text": "[new]"}})
+
+
 async def break_result(event: HookEvent) -> Answer:
     return Replace({**(event.result or {}), "structuredContent": {"id": "no number"}})
 
