@@ -23,6 +23,7 @@ from registry.database import queries
 from registry.database.driver import Record
 from registry.database.errors import DatabaseError
 from registry.database.pool import connection
+from registry.output import end_if_output_is_full, end_if_reader_left
 
 P = ParamSpec("P")
 EXIT_NOT_FOUND = 1
@@ -82,6 +83,8 @@ def runs(work: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
         except asyncpg.InsufficientPrivilegeError as error:
             stop(f"this role may not do that: {error}; give the address of the proxy's or the owner's role with --dsn")
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            end_if_reader_left(error)
+            end_if_output_is_full(error)
             stop(f"the database failed: {error}")
 
     return command
