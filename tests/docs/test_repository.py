@@ -131,6 +131,23 @@ def test_every_command_that_a_text_sends_its_reader_to_exists() -> None:
     assert unknown == set()
 
 
+def commands(group: click.Group = main) -> Iterator[click.Command]:
+    """Every command and subcommand."""
+    for name in group.list_commands(click.Context(group)):
+        found = group.get_command(click.Context(group), name)
+        assert found is not None
+        yield found
+        if isinstance(found, click.Group):
+            yield from commands(found)
+
+
+def test_every_command_takes_its_registry_by_the_same_names() -> None:
+    """Who has learnt it from one command need not look it up for the next."""
+    spellings = [{*option.opts} for found in commands() for option in found.params if "--registry" in option.opts]
+    assert spellings == [{"-f", "--file", "--registry"}] * len(spellings)
+    assert len(spellings) > 15
+
+
 def test_every_subcommand_of_the_table_has_a_module() -> None:
     """`postern --help` promises nothing that is not there."""
     missing = [

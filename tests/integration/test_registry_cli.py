@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.check_cli import state_directory
 from tests.unit.registry.making import GOOD, OAUTH_A, OAUTH_B, A, registry_file
 
 STORE_KEY = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE"
@@ -94,6 +95,37 @@ def test_help_lists_every_command_without_importing_one(tmp_path):
     )
     assert "check" in done.stdout
     assert done.stdout.strip().endswith("['registry', 'registry.cli']")
+
+
+def test_a_misspelt_command_is_told_which_one_is_near(tmp_path):
+    done = postern("chek", cwd=tmp_path)
+    assert (done.returncode, "Did you mean 'check'?" in done.stderr) == (2, True)
+    assert "Did you mean" not in postern("frobnicate", cwd=tmp_path).stderr
+
+
+def test_check_takes_its_file_as_the_others_do_but_not_twice(tmp_path):
+    registry_file(tmp_path, GOOD_FILE, "a.yaml")
+    assert postern("check", "-f", "a.yaml", cwd=tmp_path).stdout == "a.yaml: 1 server, nothing to mend\n"
+    assert postern("check", "a.yaml", "-f", "a.yaml", cwd=tmp_path).returncode == 2
+
+
+def test_a_full_disk_behind_the_output_is_said_and_is_no_finding(tmp_path):
+    registry_file(tmp_path, GOOD_FILE)
+    argv = [sys.executable, "-m", "registry.cli", "registry", "list"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            argv, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "KEY_A": "a" * 32},
+        )  # fmt: skip
+    assert done.stderr == "postern: the output cannot be written: No space left on device\n"
+    assert done.returncode == 3
+
+
+def test_state_lies_beside_the_registry_or_around_it(tmp_path):
+    """The demo's registry lies in the state directory itself."""
+    assert state_directory(tmp_path / "postern.yaml", {}) == tmp_path / ".postern"
+    assert state_directory(tmp_path / ".postern" / "postern.yaml", {}) == tmp_path / ".postern"
+    assert state_directory(tmp_path / "postern.yaml", {"POSTERN_STATE_DIR": "/srv/state"}) == Path("/srv/state")
 
 
 def test_a_command_whose_module_is_absent_exits_3_and_disturbs_no_other(tmp_path):
