@@ -111,7 +111,7 @@ def _report(findings: Sequence[Finding], target: Path, *, shows: bool, wrote: bo
         for line in render(finding, whole=shows):
             click.echo(line)
     if wrote:
-        click.echo(f"wrote {target}: review it and commit it")
+        click.echo(f"wrote {target}: review it and commit it; a fleet that runs goes by it after `fleet reconcile`")
     elif any(finding.drift or finding.state == "gone" for finding in findings):
         click.echo("nothing was written: `postern lock --approve` takes over what the servers say now")
 
