@@ -103,7 +103,8 @@ def rotate(server: str, hours: float, reference: str | None, dry_run: bool, file
         with _stored(file, new, now) if reference is None else nullcontext():
             _write_checked(path, rotation.file, rotation.text)
     click.echo(f"servers.{server}: new key {kid} at {new.secret}; the old ones end at {rotation.ends}")
-    click.echo("It is in force with the next reload; sign new tokens with it.")
+    opened = ", if the fleet was started with POSTERN_STORE_KEY" if new.secret.startswith("store:") else ""
+    click.echo(f"It is in force with the next reload{opened}; sign new tokens with it.")
 
 
 @contextmanager

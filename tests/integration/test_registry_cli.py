@@ -218,6 +218,7 @@ def test_the_store_without_a_key_says_what_to_do(tmp_path):
 def test_rotate_is_one_command_and_the_old_key_stays_good(tmp_path):
     path = registry_file(tmp_path, GOOD_FILE)
     done = postern("secret", "rotate", "notes", cwd=tmp_path, POSTERN_STORE_KEY=STORE_KEY)
+    assert "if the fleet was started with POSTERN_STORE_KEY" in done.stdout
     assert done.returncode == 0, done.stderr
     shown = json.loads(postern("registry", "show", "notes", "--json", cwd=tmp_path, POSTERN_STORE_KEY=STORE_KEY).stdout)
     new, old = shown["oauth"]["keys"]
