@@ -127,6 +127,8 @@ def test_sessions_are_listed_and_shown(scene, module_database) -> None:
     found = [json.loads(line) for line in listed.stdout.splitlines()]
     assert [row["id"] for row in found] == [client.session]
     assert (found[0]["server"], found[0]["status"], found[0]["rebuilds"]) == ("one", "open", 0)
+    table = session(module_database, "list", "--subject", "dora", "--table").stdout
+    assert str(client.session) in table, "whole, in 80 columns: `revoke` and `show` want it so"
     shown = session(module_database, "show", str(client.session), "--table", role="postern_operator")
     assert "dora" in shown.stdout
     assert "2025-11-25" in shown.stdout
