@@ -57,7 +57,7 @@ def answer(fleet: Fleet, server: Server, question: Question) -> tuple[dict[str, 
     decision = policy.decide(question.identity, "POST", envelope, Era.MODERN)
     outcome = {"decision": decision.code, "reason": decision.reason}
     if not decision.allowed:
-        outcome = _outcome(policy.refusal(decision, Era.MODERN))
+        outcome = {**_outcome(policy.refusal(decision, Era.MODERN)), **_hint(server, question.what, decision)}
     return {**asked, **_caller(question.identity, decision), **outcome, **_scopes(decision)}, decision.allowed
 
 
@@ -66,6 +66,13 @@ def _outcome(refusal: Refusal) -> dict[str, object]:
     challenge = dict(refusal.headers).get(b"www-authenticate")
     shown = {"challenge": challenge.decode("ascii")} if challenge else {}
     return {"decision": refusal.code, "reason": refusal.reason, **told, "status": refusal.status, **shown}
+
+
+def _hint(server: Server, what: What, decision: Decision) -> dict[str, object]:
+    """Say where it would be declared: a caller is told no more than that it is unknown."""
+    if decision.code != f"authz.unknown_{what}":
+        return {}
+    return {"hint": f"it is not declared: name it under servers.{server.name}.{what}s"}
 
 
 def _caller(identity: Identity, decision: Decision) -> dict[str, object]:
