@@ -146,6 +146,7 @@ def _report(proposals: list[Proposal], accepted: list[FoundServer], into: str | 
         if wanted:
             click.echo(f"{found.name}: to be set: {', '.join(wanted)}", err=True)
         click.echo(f"{found.name}: no tool can be called until it is listed under `tools:`", err=True)
+    click.echo("`postern lock --start` writes down what tools they have, in postern.lock.yaml", err=True)
 
 
 def _fail(message: str) -> NoReturn:

@@ -20,7 +20,7 @@ EXIT_CANNOT = 3
 @click.option("--artifacts", is_flag=True, help="Show what each tool can return.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with whole schemas.")
 def command(servers: tuple[str, ...], file: str | None, artifacts: bool, as_json: bool) -> None:
-    """List the tools that are declared or pinned, of SERVERS or of all."""
+    """List the tools that are declared, of SERVERS or of all; where `*` is declared, all that are pinned."""
     path, result = gate_or_exit(file)
     assert result.fleet is not None  # noqa: S101 -- the gate is passed
     _refuse_unknown(result.fleet, servers)
