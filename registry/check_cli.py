@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 import click
 
 from registry.gate import GateResult, check
+from registry.models import Fleet
 from registry.problems import Problem, render_json, render_sarif, render_text
 
 EXIT_FINDINGS = 1
@@ -77,3 +78,12 @@ def command(given: str | None, file: str | None, chosen: Format, offline: bool) 
     if chosen == "text" and result.fleet:
         count = len(result.fleet.enabled_servers())
         click.echo(f"{path}: {count} {'server' if count == 1 else 'servers'}, nothing to mend")
+        _note_what_is_not_enforced(result.fleet)
+
+
+def _note_what_is_not_enforced(fleet: Fleet) -> None:
+    """Say which limit the file sets in vain: a reader of the file would count on it."""
+    for server in fleet.enabled_servers():
+        if server.limits.rate_per_principal is not None:
+            where = f"servers.{server.name}.limits.rate_per_principal"
+            click.echo(f"note: {where} is not enforced yet; the hook proxy.hooks.rate:Rate is", err=True)

@@ -35,6 +35,13 @@ def test_a_good_file_exits_0_and_says_so(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "postern.yaml: 1 server, nothing to mend\n", "")
 
 
+def test_a_limit_that_nothing_enforces_is_noted(tmp_path):
+    registry_file(tmp_path, GOOD_FILE.replace("tools:", "limits: {rate_per_principal: 5}, tools:"))
+    done = postern("check", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "note: servers.notes.limits.rate_per_principal is not enforced yet" in done.stderr
+
+
 def test_findings_exit_1_and_show_the_line(tmp_path):
     registry_file(tmp_path, GOOD_FILE.replace("5001", "80"))
     done = postern("check", cwd=tmp_path)
