@@ -88,7 +88,7 @@ def _fault(call: Call, tool: ToolGuard, result: dict[str, Any], code: str, mode:
     return Finding(code, wrong, is_withheld=mode == "strict") if wrong is not None else None
 
 
-def _complete(result: dict[str, Any], era: Era) -> dict[str, Any]:
+def _complete(result: dict[str, Any], era: Era | None) -> dict[str, Any]:
     """Say that a result is one, where a hook made it anew and the era's clients refuse it otherwise."""
     return {**result, "resultType": "complete"} if era is Era.MODERN and "resultType" not in result else result
 
