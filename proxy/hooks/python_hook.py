@@ -30,7 +30,7 @@ def load_hook(name: str, target: str, base: Path, settings: Mapping[str, Any]) -
         found: Any = getattr(_import(module, base), attribute)
         if inspect.isclass(found):
             found = cast("Callable[[Mapping[str, Any]], object]", found)(settings)
-    except Exception as error:  # a hook's module may raise anything
+    except (Exception, SystemExit) as error:  # a hook's module may raise anything, and call sys.exit
         raise HookConfigError(f"hook {name}: {target} cannot be loaded: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise HookConfigError(f"hook {name}: {target} is not callable")

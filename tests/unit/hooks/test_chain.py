@@ -200,6 +200,13 @@ def test_hook_that_cannot_be_loaded_stops_the_start(target) -> None:
         load_hook("mine", target, BASE, {})
 
 
+def test_hook_file_that_leaves_while_it_is_loaded_is_refused_as_any_other(tmp_path) -> None:
+    """At a reload the running fleet goes on under the old hooks; its proxy must not end with the file."""
+    (tmp_path / "mine.py").write_text("import sys\n\nsys.exit('no settings')\n")
+    with pytest.raises(HookConfigError, match=r"hook mine: mine.py:check cannot be loaded: SystemExit: no settings"):
+        load_hook("mine", "mine.py:check", tmp_path, {})
+
+
 async def test_hook_may_be_a_file_beside_the_registry(tmp_path) -> None:
     (tmp_path / "mine.py").write_text(
         "from proxy.hooks import Refuse\n\n\ndef check(event):\n    return Refuse('mine')\n"
