@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn, cast
 
 import click
@@ -68,6 +69,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the subcommand; a full disk behind its output ends it with words."""
+        _write_every_character()
         try:
             return super().invoke(ctx)
         except OSError as error:
@@ -80,6 +82,14 @@ class LazyGroup(click.Group):
         """List from the table, so that `--help` imports nothing."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+
+def _write_every_character() -> None:
+    """Let no locale end a command: programs are given UTF-8, as JSON is, and a terminal escapes what it cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            encoding = None if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 def load_command(name: str, entry: Entry) -> click.Command:

@@ -42,6 +42,16 @@ def test_a_limit_that_nothing_enforces_is_noted(tmp_path):
     assert "note: servers.notes.limits.rate_per_principal is not enforced yet" in done.stderr
 
 
+def test_no_locale_keeps_a_name_from_being_printed(tmp_path):
+    registry_file(tmp_path, GOOD_FILE.replace("tools:", 'x: "\u2603", tools:'))
+    argv = [sys.executable, "-m", "registry.cli", "check"]
+    own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(argv, cwd=tmp_path, env=own, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert "SCHEMA-UNKNOWN-KEY" in done.stdout.decode()
+    assert "\u2603" in done.stdout.decode()
+
+
 def test_findings_exit_1_and_show_the_line(tmp_path):
     registry_file(tmp_path, GOOD_FILE.replace("5001", "80"))
     done = postern("check", cwd=tmp_path)
