@@ -30,14 +30,7 @@ class Sheet(Protocol):
 
 @contextmanager
 def replacing(path: Path) -> Generator[BinaryIO]:
-    """Lend a file that takes the place of `path` when all went well; otherwise what was there stays.
-
-    A link, a device or a pipe is written into: in the place of `/dev/stdout` no file may stand afterwards.
-    """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        with path.open("wb") as out:
-            yield out
-        return
+    """Lend a file that takes the place of `path` when all went well; otherwise what was there stays."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as out:

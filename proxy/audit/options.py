@@ -23,7 +23,6 @@ from proxy.audit.when import parse_when
 from registry.database.driver import Connection
 from registry.database.errors import DatabaseError
 from registry.database.pool import connect
-from registry.output import end_if_output_is_full, end_if_reader_left
 
 P = ParamSpec("P")
 Role = Literal["auditor", "operator", "owner"]
@@ -102,9 +101,9 @@ def runs(work: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
             stop("the database has no audit tables: run `postern migrate`")
         except asyncpg.InsufficientPrivilegeError as error:
             stop(f"this role may not do that: {error}")
+        except BrokenPipeError:
+            sys.exit(0)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            end_if_reader_left(error)
-            end_if_output_is_full(error)
             stop(f"the database failed: {error}")
 
     return command

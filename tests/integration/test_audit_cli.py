@@ -183,35 +183,6 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("log.parquet", "last month")]
 
 
-def test_an_export_into_a_device_writes_there_and_leaves_it_where_it_is(told: Database, tmp_path: Path) -> None:
-    """As root, a file that took the place of /dev/null or /dev/stdout would be everybody's trouble."""
-    link = tmp_path / "log.jsonl"
-    link.symlink_to("/dev/null")
-    run(told, "export", "-o", str(link))
-    assert link.readlink() == Path("/dev/null")
-    assert list(tmp_path.iterdir()) == [link]
-
-
-@pytest.mark.parametrize("words", [("query", "--all"), ("export",)])
-def test_output_that_cannot_be_written_is_not_the_databases_fault(told: Database, words: tuple[str, ...]) -> None:
-    dsn = ("--dsn", told.dsn("postern_auditor"))
-    argv = [sys.executable, "-m", "registry.cli", "audit", *dsn, *words]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
-    assert done.returncode == 3
-    assert "postern: the output cannot be written: No space left on device\n" in done.stderr
-
-
-def test_a_reader_that_leaves_ends_a_query_without_a_word(told: Database) -> None:
-    argv = [sys.executable, "-m", "registry.cli", "audit", "--dsn", told.dsn("postern_auditor"), "query", "--all"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == ""
-    assert process.returncode == 0
-
-
 def test_a_spreadsheet_formula_is_defused(database: Database, tmp_path: Path) -> None:
     run_apart(write(database, Row(request(tool="=HYPERLINK(1)"), outcome())))
     run(database, "export", "-o", str(tmp_path / "log.csv"))
