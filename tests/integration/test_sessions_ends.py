@@ -154,6 +154,19 @@ def test_what_cannot_be_done_is_said_with_its_exit_code(module_database, argumen
     assert "Traceback" not in result.output
 
 
+def test_reader_that_leaves_is_not_the_databases_fault(scene, module_database) -> None:
+    """`postern session list | head -1`, where the list is longer than a pipe takes."""
+    scene.client("one", sub="fay")
+    dsn = ("--dsn", module_database.dsn("postern_operator"))
+    argv = [sys.executable, "-m", "registry.cli", "session", *dsn, "list", "--all", "--json"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 def test_without_a_database_the_command_says_where_it_looked(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "registry.cli", "session", "--state-dir", str(tmp_path), "list"]
     ran = subprocess.run(argv, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})
