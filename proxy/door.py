@@ -52,7 +52,12 @@ class Door:
             return Refusal("wire.host", 421, errors.INVALID_REQUEST, reason)
         origins = found.get(b"origin", ())
         if len(origins) > 1 or (origins and origins[0].lower() not in self._origins):
-            return Refusal("wire.origin", 403, errors.INVALID_REQUEST, "the Origin header is not an allowed one")
+            return Refusal(
+                "wire.origin",
+                403,
+                errors.INVALID_REQUEST,
+                "the Origin header is not an allowed one (proxy.allowed_origins)",
+            )
         return None
 
     def cors(self, headers: Sequence[Header]) -> list[Header]:

@@ -20,7 +20,7 @@ from proxy.authorize import Decision, Policy
 from proxy.errors import Refusal
 from proxy.wire.era import Era
 from proxy.wire.jsonrpc import Envelope, EnvelopeKind
-from registry.check_cli import gate_or_exit
+from registry.check_cli import gate_or_exit, registry_option
 from registry.models import Agent, Fleet, Server
 from registry.secrets import SecretError, SecretReader
 
@@ -57,7 +57,7 @@ def answer(fleet: Fleet, server: Server, question: Question) -> tuple[dict[str, 
     decision = policy.decide(question.identity, "POST", envelope, Era.MODERN)
     outcome = {"decision": decision.code, "reason": decision.reason}
     if not decision.allowed:
-        outcome = _outcome(policy.refusal(decision, Era.MODERN))
+        outcome = {**_outcome(policy.refusal(decision, Era.MODERN)), **_hint(server, question.what, decision)}
     return {**asked, **_caller(question.identity, decision), **outcome, **_scopes(decision)}, decision.allowed
 
 
@@ -66,6 +66,13 @@ def _outcome(refusal: Refusal) -> dict[str, object]:
     challenge = dict(refusal.headers).get(b"www-authenticate")
     shown = {"challenge": challenge.decode("ascii")} if challenge else {}
     return {"decision": refusal.code, "reason": refusal.reason, **told, "status": refusal.status, **shown}
+
+
+def _hint(server: Server, what: What, decision: Decision) -> dict[str, object]:
+    """Say where it would be declared: a caller is told no more than that it is unknown."""
+    if decision.code != f"authz.unknown_{what}":
+        return {}
+    return {"hint": f"it is not declared: name it under servers.{server.name}.{what}s"}
 
 
 def _caller(identity: Identity, decision: Decision) -> dict[str, object]:
@@ -108,7 +115,7 @@ def find_agent(fleet: Fleet, name: str) -> Agent:
 @click.option("--token", default=None, help="The caller's bearer token instead; - reads it from standard input.")
 @click.option("--anonymous", is_flag=True, help="A caller without any credential instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--registry", default=None, type=click.Path(), help="Registry file. Default: $POSTERN_REGISTRY.")
+@registry_option
 def command(
     *,
     server_name: str,
@@ -120,13 +127,13 @@ def command(
     token: str | None,
     anonymous: bool,
     as_json: bool,
-    registry: str | None,
+    file: str | None,
 ) -> None:
     """Say what the proxy would decide about a call, and why: exit 0 if it would let it through, 1 if not."""
     what, name = _one_of(tool, prompt, resource)
     if anonymous + (token is not None) + (scope is not None or agent is not None) > 1:
         raise click.UsageError("--token, --anonymous, and --scope with --agent exclude each other")
-    path, result = gate_or_exit(registry)
+    path, result = gate_or_exit(file)
     if result.fleet is None:  # the gate has said why and left
         return
     fleet = result.fleet

@@ -6,7 +6,9 @@ Exit codes everywhere: 0 fine, 1 findings, 2 usage, 3 cannot start.
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn, cast
 
 import click
@@ -37,6 +39,7 @@ COMMANDS: Mapping[str, Entry] = {
     "sign": Entry("proxy.auth.sign_cli:command", "Sign an identity as a trusted proxy would."),
     "session": Entry("proxy.sessions.cli:command", "List and revoke sessions."),
     "audit": Entry("proxy.audit.cli:command", "Query, follow, verify and export the audit log."),
+    "migrate": Entry("registry.migrate_cli:command", "Bring the tables of a database up to date."),
     "probe": Entry("supervisor_plugin.probe:command", "Test the connection to one server."),
     "proxy": Entry("proxy.server:command", "Run the proxy."),
     "listener": Entry("supervisor_plugin.listener:command", "Run the fleet listener; supervisord calls this."),
@@ -55,10 +58,38 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         return load_command(cmd_name, entry) if entry else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Propose the nearest name for one that is not there: click looks in a table of its own, which is empty."""
+        near = get_close_matches(args[0], COMMANDS, 1)
+        if args[0] not in COMMANDS and near:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the subcommand; a full disk behind its output ends it with words."""
+        _write_every_character()
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            from registry.output import end_if_output_is_full
+
+            end_if_output_is_full(error)
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List from the table, so that `--help` imports nothing."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+
+def _write_every_character() -> None:
+    """Let no locale end a command: programs are given UTF-8, as JSON is, and a terminal escapes what it cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            encoding = None if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 def load_command(name: str, entry: Entry) -> click.Command:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from registry.check_cli import EXIT_FINDINGS, registry_file
+from registry.check_cli import EXIT_FINDINGS, registry_file, registry_option
 from registry.importers import FoundServer, ImportFileError, read_import
 from registry.importers.found import FoundSecret
 from registry.importers.jsonc import MAX_BYTES
@@ -33,7 +33,7 @@ KEY_BYTES = 48
 @click.option("--store", "in_store", is_flag=True, help="Put the secrets found into the local store.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help="Fill in a placeholder; not for secrets.")
 @click.option("--yes", is_flag=True, help="Accept every server without asking.")
-@click.option("--file", "-f", "file", type=click.Path(), help="Registry that it is for; default $POSTERN_REGISTRY.")
+@registry_option
 def command(
     *, source: str, into: str | None, in_store: bool, inputs: tuple[str, ...], yes: bool, file: str | None
 ) -> None:
@@ -146,6 +146,7 @@ def _report(proposals: list[Proposal], accepted: list[FoundServer], into: str | 
         if wanted:
             click.echo(f"{found.name}: to be set: {', '.join(wanted)}", err=True)
         click.echo(f"{found.name}: no tool can be called until it is listed under `tools:`", err=True)
+    click.echo("`postern lock --start` writes down what tools they have, in postern.lock.yaml", err=True)
 
 
 def _fail(message: str) -> NoReturn:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from registry.check_cli import EXIT_FINDINGS, gate_or_exit
+from registry.check_cli import EXIT_FINDINGS, gate_or_exit, registry_option, state_directory
 from registry.contracts.catalogue import Catalogue, CatalogueError, read_catalogue
 from registry.contracts.http import transport_to
 from registry.contracts.locked import Lock
@@ -22,7 +22,6 @@ from registry.secrets import SecretReader
 
 EXIT_USAGE, EXIT_CANNOT = 2, 3
 _TOTAL_S = 60.0
-_STATE = ".postern"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Road:
 
 @click.command("lock")
 @click.argument("servers", nargs=-1)
-@click.option("--file", "-f", "file", type=click.Path(), help="Registry file; default $POSTERN_REGISTRY.")
+@registry_option
 @click.option("--diff", "shows", is_flag=True, help="Show every difference between pins and servers; write nothing.")
 @click.option("--approve", is_flag=True, help="Pin what the servers say now, in place of what was pinned.")
 @click.option("--start", "starts", is_flag=True, help="Start internal servers that do not run, while they are asked.")
@@ -65,9 +64,8 @@ def command(servers: tuple[str, ...], file: str | None, *, shows: bool, approve:
 
 
 def _road(registry: Path, *, starts: bool) -> Road:
-    base = registry.absolute().parent
-    state_dir = Path(os.environ.get("POSTERN_STATE_DIR") or base / _STATE).absolute()
-    return Road(registry, SecretReader(base, os.environ), state_dir, starts)
+    secrets = SecretReader(registry.absolute().parent, os.environ)
+    return Road(registry, secrets, state_directory(registry, os.environ), starts)
 
 
 def _find(fleet: Fleet, names: Sequence[str], lock: Lock, road: Road) -> list[Finding]:
@@ -113,7 +111,7 @@ def _report(findings: Sequence[Finding], target: Path, *, shows: bool, wrote: bo
         for line in render(finding, whole=shows):
             click.echo(line)
     if wrote:
-        click.echo(f"wrote {target}: review it and commit it")
+        click.echo(f"wrote {target}: review it and commit it; a fleet that runs goes by it after `fleet reconcile`")
     elif any(finding.drift or finding.state == "gone" for finding in findings):
         click.echo("nothing was written: `postern lock --approve` takes over what the servers say now")
 

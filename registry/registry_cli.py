@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from registry.check_cli import EXIT_FINDINGS, gate_or_exit
+from registry.check_cli import EXIT_FINDINGS, gate_or_exit, registry_option
 from registry.models import Fleet, Server
 from registry.problems import printable
 from registry.schema_problems import near
@@ -18,12 +18,11 @@ def command() -> None:
     """Show what the registry declares. Secrets are shown by name only."""
 
 
-_FILE = click.option("--file", "-f", "file", type=click.Path(), help="Registry file; default $POSTERN_REGISTRY.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @command.command("list")
-@_FILE
+@registry_option
 @_JSON
 def list_servers(file: str | None, as_json: bool) -> None:
     """List every server that exists now."""
@@ -38,7 +37,7 @@ def list_servers(file: str | None, as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("name")
-@_FILE
+@registry_option
 @_JSON
 def show(name: str, file: str | None, as_json: bool) -> None:
     """Show one server in full."""

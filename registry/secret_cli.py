@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from registry.check_cli import EXIT_FINDINGS, gate_or_exit, registry_file
+from registry.check_cli import EXIT_FINDINGS, gate_or_exit, registry_file, registry_option
 from registry.gate import check
 from registry.key_rotation import MAX_OVERLAP, Rotation, RotationError, plan_rotation, write_text
 from registry.loader import load
@@ -22,7 +22,6 @@ from registry.secret_store import EncryptedStore, new_key
 from registry.secrets import Secret, SecretError
 
 KEY_BYTES = 48
-_FILE = click.option("--file", "-f", "file", type=click.Path(), help="Registry file; default $POSTERN_REGISTRY.")
 
 
 @click.group("secret")
@@ -39,7 +38,7 @@ def key() -> None:
 @command.command("set")
 @click.argument("name")
 @click.option("--generate", is_flag=True, help="Make a random one; it is not shown.")
-@_FILE
+@registry_option
 def set_secret(name: str, generate: bool, file: str | None) -> None:
     """Set secret NAME, read from standard input or asked for; the registry then says store:NAME."""
     value = base64.urlsafe_b64encode(randomness.token_bytes(KEY_BYTES)) if generate else _typed()
@@ -53,7 +52,7 @@ def set_secret(name: str, generate: bool, file: str | None) -> None:
 
 
 @command.command("list")
-@_FILE
+@registry_option
 def list_secrets(file: str | None) -> None:
     """List the names in the store, and when each was set."""
     with _errors_shown():
@@ -63,7 +62,7 @@ def list_secrets(file: str | None) -> None:
 
 @command.command("remove")
 @click.argument("name")
-@_FILE
+@registry_option
 def remove(name: str, file: str | None) -> None:
     """Forget secret NAME."""
     with _errors_shown():
@@ -85,7 +84,7 @@ def remove(name: str, file: str | None) -> None:
 )
 @click.option("--secret", "reference", help="Where the new key is (env:, file:, store:); default: make one.")
 @click.option("--dry-run", is_flag=True, help="Print the edited file instead of writing it.")
-@_FILE
+@registry_option
 def rotate(server: str, hours: float, reference: str | None, dry_run: bool, file: str | None) -> None:
     """Give SERVER a new signing key. Tokens of the old one stay good during the overlap; nobody is logged out."""
     path, result = gate_or_exit(file)
@@ -104,7 +103,8 @@ def rotate(server: str, hours: float, reference: str | None, dry_run: bool, file
         with _stored(file, new, now) if reference is None else nullcontext():
             _write_checked(path, rotation.file, rotation.text)
     click.echo(f"servers.{server}: new key {kid} at {new.secret}; the old ones end at {rotation.ends}")
-    click.echo("It is in force with the next reload; sign new tokens with it.")
+    opened = ", if the fleet was started with POSTERN_STORE_KEY" if new.secret.startswith("store:") else ""
+    click.echo(f"It is in force with the next reload{opened}; sign new tokens with it.")
 
 
 @contextmanager

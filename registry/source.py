@@ -194,6 +194,8 @@ class _Builder:
             began = f", which began on line {start.line + 1}" if start and start.line + 1 < line else ""
             message = f"{message} ({context}{began})"
         hint = "look at indentation, quotes and brackets here and on the line above"
+        if self._source.lines[line - 1][col - 1 : col] == "\t":
+            hint = "there is a tab here: YAML is indented with spaces"
         self.problems.append(self._source.problem("YAML-SYNTAX", line, col, message, hint))
 
     def _take(self, event: yaml.Event) -> None:

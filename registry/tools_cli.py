@@ -6,7 +6,7 @@ import sys
 import click
 
 from registry.artifacts.shapes import Shape, shapes
-from registry.check_cli import gate_or_exit
+from registry.check_cli import gate_or_exit, registry_option
 from registry.contracts.lockfile import LockError, lock_path, read_lock
 from registry.models import Fleet
 from registry.registry_cli import columns
@@ -16,11 +16,11 @@ EXIT_CANNOT = 3
 
 @click.command("tools")
 @click.argument("servers", nargs=-1)
-@click.option("--file", "-f", "file", type=click.Path(), help="Registry file; default $POSTERN_REGISTRY.")
+@registry_option
 @click.option("--artifacts", is_flag=True, help="Show what each tool can return.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with whole schemas.")
 def command(servers: tuple[str, ...], file: str | None, artifacts: bool, as_json: bool) -> None:
-    """List the tools that are declared or pinned, of SERVERS or of all."""
+    """List the tools that are declared, of SERVERS or of all; where `*` is declared, all that are pinned."""
     path, result = gate_or_exit(file)
     assert result.fleet is not None  # noqa: S101 -- the gate is passed
     _refuse_unknown(result.fleet, servers)

@@ -6,12 +6,11 @@ before anybody may call it. It gets its declared variables and nothing else; no 
 
 import os
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from registry.check_cli import gate_or_exit
+from registry.check_cli import gate_or_exit, registry_option, state_directory
 from registry.models import Fleet, Server
 from supervisor_plugin import ports
 from supervisor_plugin.isolation import IsolationError
@@ -21,12 +20,11 @@ from supervisor_plugin.sections import section_of
 from supervisor_plugin.settings import Settings
 
 EXIT_CANNOT = 3
-STATE = ".postern"
 
 
 @click.command("run")
 @click.argument("name")
-@click.option("--file", "-f", "file", type=click.Path(), help="Registry file; default $POSTERN_REGISTRY.")
+@registry_option
 def command(name: str, file: str | None) -> None:
     """Run the internal server NAME here until Ctrl-C, as the fleet would run it, but without fleet and proxy.
 
@@ -38,7 +36,7 @@ def command(name: str, file: str | None) -> None:
     server = _internal(result.fleet, name)
     if server.port is not None and (holder := ports.holder(server.port)) is not None:
         _refuse(f"port {server.port} is taken by {holder}; does {name} run already?")
-    state = Path(os.environ.get("POSTERN_STATE_DIR") or path.absolute().parent / STATE).absolute()
+    state = state_directory(path, os.environ)
     settings = Settings.from_env({**os.environ, "POSTERN_STATE_DIR": str(state), "POSTERN_REGISTRY": str(path)})
     try:
         prepare(settings.paths)

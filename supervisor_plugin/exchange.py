@@ -9,7 +9,13 @@ from typing import Any, cast
 import httpx2
 
 MAX_BODY_BYTES = 16 << 20
-_QUIET_STATUSES = {401: "it refuses our credentials", 403: "it forbids the check", 429: "it asks to slow down"}
+_QUIET_STATUSES = {
+    401: "it refuses our credentials",
+    403: "it forbids the check",
+    404: "its MCP endpoint has another address: set `path`, or mend `endpoint`",
+    405: "its MCP endpoint has another address: set `path`, or mend `endpoint`",
+    429: "it asks to slow down",
+}
 
 
 class ProbeError(Exception):

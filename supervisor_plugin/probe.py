@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from registry.check_cli import registry_file, registry_option, state_directory
 from registry.models import Fleet
 from supervisor_plugin import ports
 from supervisor_plugin.client import SupervisorClient, SupervisordError
@@ -25,10 +26,13 @@ FLEET_FIELDS = ("status", "health", "reason", "failures", "restarts", "since", "
 
 @click.command("probe")
 @click.argument("name")
+@registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(name: str, as_json: bool) -> None:
+def command(name: str, file: str | None, as_json: bool) -> None:
     """Test the connection to one server: a real MCP exchange, and who listens on its port."""
-    settings = Settings.of_process()
+    path = registry_file(file, os.environ)
+    where = {"POSTERN_REGISTRY": str(path), "POSTERN_STATE_DIR": str(state_directory(path, os.environ))}
+    settings = Settings.from_env({**os.environ, **where})
     try:
         result = asyncio.run(_probe(settings, name))
     except RegistryRefusedError as error:

@@ -103,7 +103,9 @@ def _health_row(server: dict[str, Any], now: float, span_s: float) -> tuple[str,
 def render_actions(data: dict[str, Any]) -> str:
     """Show what was done to which server, one line each."""
     lines = [f"{item['name']}: {item['message']}" for item in data["results"]]
-    return "\n".join(lines or ["nothing to do: what runs is what is declared"])
+    return "\n".join(
+        lines or ["nothing to do: what runs is what is declared (whether the proxy took its part: fleet status)"]
+    )
 
 
 def render_explanation(data: dict[str, Any]) -> str:

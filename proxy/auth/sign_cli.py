@@ -10,7 +10,7 @@ import click
 from proxy.auth.issuer import CannotIssueError
 from proxy.auth.signer import Outgoing, Signer, new_nonce
 from proxy.auth.token_cli import find_server
-from registry.check_cli import gate_or_exit
+from registry.check_cli import gate_or_exit, registry_option
 from registry.models import Fleet, ProxyKey
 from registry.secrets import SecretError, SecretReader
 
@@ -25,7 +25,7 @@ from registry.secrets import SecretError, SecretReader
 @click.option("--query", default="", help="The query of the request, without the question mark.")
 @click.option("--body", type=click.File("rb"), default=None, help="The body; - is standard input. Default: empty.")
 @click.option("--scheme", type=click.Choice(["postern", "rfc9421"]), default="postern", show_default=True)
-@click.option("--registry", default=None, type=click.Path(), help="Registry file. Default: $POSTERN_REGISTRY.")
+@registry_option
 def command(
     *,
     name: str,
@@ -37,10 +37,10 @@ def command(
     query: str,
     body: BinaryIO | None,
     scheme: Literal["postern", "rfc9421"],
-    registry: str | None,
+    file: str | None,
 ) -> None:
     """Print the headers that sign one request: good once, and for a minute. Send them with exactly that body."""
-    path, result = gate_or_exit(registry)
+    path, result = gate_or_exit(file)
     if result.fleet is None:  # the gate has said why and left
         return
     try:

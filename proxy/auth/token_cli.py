@@ -7,7 +7,7 @@ from time import time
 import click
 
 from proxy.auth.issuer import CannotIssueError, Grant, issue, parse_ttl
-from registry.check_cli import gate_or_exit
+from registry.check_cli import gate_or_exit, registry_option
 from registry.models import Fleet, Server
 from registry.secrets import SecretError, SecretReader
 
@@ -19,12 +19,12 @@ from registry.secrets import SecretError, SecretReader
 @click.option("--client", default=None, help="The client that acts for the caller.")
 @click.option("--ttl", default="15m", show_default=True, help="How long the token is good: 90s, 15m, 2h.")
 @click.option("--kid", default=None, help="The key to sign with. Default: the first live one.")
-@click.option("--registry", default=None, type=click.Path(), help="Registry file. Default: $POSTERN_REGISTRY.")
+@registry_option
 def command(
-    *, name: str, scope: str | None, subject: str, client: str | None, ttl: str, kid: str | None, registry: str | None
+    *, name: str, scope: str | None, subject: str, client: str | None, ttl: str, kid: str | None, file: str | None
 ) -> None:
     """Issue a token for one server, signed with that server's own key. For development: refused in cloud mode."""
-    path, result = gate_or_exit(registry)
+    path, result = gate_or_exit(file)
     if result.fleet is None:  # the gate has said why and left
         return
     secrets = SecretReader(path.absolute().parent, os.environ)

@@ -72,7 +72,7 @@ async def _pass_hooks(call: Call, tool: ToolGuard, message: Message, mode: Mode,
     broken = _fault(call, tool, passage.value, "hook.invalid", mode) if finding is None else None
     if broken is not None and broken.is_withheld:
         return withheld(call, broken)
-    changed: Message = {**message, "result": passage.value}
+    changed: Message = {**message, "result": _complete(passage.value, call.era)}
     return Guarded(_tagged(call, changed, tool, finding or broken) or changed, finding or broken)
 
 
@@ -86,6 +86,11 @@ def _fault(call: Call, tool: ToolGuard, result: dict[str, Any], code: str, mode:
         return None
     wrong = tool.output_fault(result, call.protocol_version)
     return Finding(code, wrong, is_withheld=mode == "strict") if wrong is not None else None
+
+
+def _complete(result: dict[str, Any], era: Era | None) -> dict[str, Any]:
+    """Say that a result is one, where a hook made it anew and the era's clients refuse it otherwise."""
+    return {**result, "resultType": "complete"} if era is Era.MODERN and "resultType" not in result else result
 
 
 def withheld(call: Call, finding: Finding) -> Guarded:

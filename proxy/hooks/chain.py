@@ -6,22 +6,24 @@ the next one runs; where it is `required`, the result is withheld.
 
 import asyncio
 import logging
+import math
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from proxy.hooks.api import Answer, EventName, HookEvent, Refuse, Replace, Rewrite
-from proxy.hooks.errors import HookError
+from proxy.hooks.errors import HookError, HookRaisedError
 from registry.contracts.canonical import NotCanonicalError, digest
 from registry.contracts.differences import differences
 
 MOST_LEFT_BEHIND = 64
 _SHOWN_CHANGES = 20
+_NO_OBJECT = "what is no JSON object"
 _log = logging.getLogger("postern.hooks")
 Record = dict[str, object]
 
@@ -128,6 +130,8 @@ async def _ask(step: Step, event: HookEvent) -> Answer | HookError:
     if asked.cancelled():
         return HookError("it cancelled itself")
     failure = asked.exception()
+    if isinstance(failure, HookRaisedError):
+        failure = failure.failure
     if isinstance(failure, HookError):
         return failure
     if failure is not None:
@@ -137,27 +141,50 @@ async def _ask(step: Step, event: HookEvent) -> Answer | HookError:
 
 
 def _sensible(answer: object, event: EventName) -> Answer | HookError:
+    """Return the answer as it goes on, its value as JSON says it; nonsense is an error that says what is wrong."""
     match answer:
         case None:
             return None
-        case Refuse() if isinstance(answer.reason, str) and event != "PostToolUseFailure":  # pyright: ignore[reportUnnecessaryIsInstance]
-            return answer
-        case Rewrite() if event == "PreToolUse" and _is_object(answer.arguments):
-            return answer
-        case Replace() if event != "PreToolUse" and _is_object(answer.result):
-            return answer
+        case Refuse() if event != "PostToolUseFailure":
+            wrong = _wrong_refusal(answer.reason, answer.retry_after_s)
+            return answer if wrong is None else HookError(f"it answered Refuse with {wrong}")
+        case Rewrite() if event == "PreToolUse":
+            made = _as_object(answer.arguments)
+            return Rewrite(made) if made is not None else HookError(f"it answered Rewrite with {_NO_OBJECT}")
+        case Replace() if event != "PreToolUse":
+            made = _as_object(answer.result)
+            return Replace(made) if made is not None else HookError(f"it answered Replace with {_NO_OBJECT}")
         case _:
             return HookError(f"it answered {type(answer).__name__}, which is no answer to {event}")
 
 
-def _is_object(value: object) -> bool:
-    """Whether a hook's value is an object that can go on the wire."""
+def _wrong_refusal(reason: object, retry_after_s: object) -> str | None:
+    """Say what no header, no answer and no row could hold."""
+    if not isinstance(reason, str) or any("\ud800" <= character <= "\udfff" for character in reason):
+        return "a reason that is not text"
+    if retry_after_s is not None and type(retry_after_s) is not int:
+        return "a retry_after_s that is not a whole number"
+    return None
+
+
+def _as_object(value: object) -> dict[str, Any] | None:
+    """Return a hook's value as it arrives at the other end of a wire, None if it is no JSON object."""
     if not isinstance(value, dict):
-        return False
+        return None
     try:
-        msgspec.json.encode(value)  # pyright: ignore[reportUnknownArgumentType]
+        return _copy(cast("dict[str, Any]", value)) if _is_finite(cast("object", value)) else None
     except (TypeError, ValueError, OverflowError, RecursionError):
-        return False
+        return None
+
+
+def _is_finite(value: object) -> bool:
+    """Whether no number in it is NaN or infinite, which an encoder would silently make null."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_is_finite, cast("dict[object, object]", value).values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_finite, cast("list[object]", value)))
     return True
 
 

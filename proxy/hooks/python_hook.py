@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from proxy.hooks.api import HookEvent
-from proxy.hooks.errors import HookConfigError
+from proxy.hooks.errors import HookConfigError, HookRaisedError
 
 THREADS = 8
 AsyncHook = Callable[[HookEvent], Awaitable[object]]
@@ -30,12 +30,12 @@ def load_hook(name: str, target: str, base: Path, settings: Mapping[str, Any]) -
         found: Any = getattr(_import(module, base), attribute)
         if inspect.isclass(found):
             found = cast("Callable[[Mapping[str, Any]], object]", found)(settings)
-    except Exception as error:  # a hook's module may raise anything
+    except (Exception, SystemExit) as error:  # a hook's module may raise anything, and call sys.exit
         raise HookConfigError(f"hook {name}: {target} cannot be loaded: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise HookConfigError(f"hook {name}: {target} is not callable")
     if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(getattr(found, "__call__", None)):  # noqa: B004
-        return cast("AsyncHook", found)
+        return _contained(cast("AsyncHook", found))
     return _Threads(name, cast("Callable[[HookEvent], object]", found))
 
 
@@ -50,6 +50,18 @@ def _import(module: str, base: Path) -> ModuleType:
     sys.modules[spec.name] = made
     spec.loader.exec_module(made)
     return made
+
+
+def _contained(hook: AsyncHook) -> AsyncHook:
+    """Let the two exceptions that end an event loop, and every other call with it, end this call only."""
+
+    async def ask(event: HookEvent) -> object:
+        try:
+            return await hook(event)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise HookRaisedError(error) from error
+
+    return ask
 
 
 class _Threads:
@@ -88,4 +100,4 @@ class _Threads:
         if failure is None:
             done.set_result(answer)
         else:
-            done.set_exception(RuntimeError(f"{type(failure).__name__}: {failure}"))
+            done.set_exception(HookRaisedError(failure))

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
@@ -23,13 +23,15 @@ from registry.database import queries
 from registry.database.driver import Record
 from registry.database.errors import DatabaseError
 from registry.database.pool import connection
+from registry.output import end_if_output_is_full, end_if_reader_left
 
 P = ParamSpec("P")
 EXIT_NOT_FOUND = 1
 EXIT_CANNOT_START = 3
 _READERS = ("operator", "auditor", "proxy", "owner")
 _WRITERS = ("proxy", "owner")
-_SHOWN = ("id", "server", "subject", "client", "status", "last_activity", "expires")
+_HEADERS = ("ID, SERVER", "WHO, CLIENT", "STATUS", "ACTIVE, UNTIL (UTC)")
+_CELLS = ("{id}\n{server}", "{subject}\n{client}", "{status}", "{last_activity}\n{expires}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ def runs(work: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
         except asyncpg.InsufficientPrivilegeError as error:
             stop(f"this role may not do that: {error}; give the address of the proxy's or the owner's role with --dsn")
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            end_if_reader_left(error)
+            end_if_output_is_full(error)
             stop(f"the database failed: {error}")
 
     return command
@@ -188,10 +192,18 @@ def _wants_json(as_json: bool | None) -> bool:
 
 
 def _print_table(rows: Sequence[Record]) -> None:
-    table = Table(*(name.replace("_", " ").upper() for name in _SHOWN), box=None)
+    """Print two lines for each; an id is whole in whatever width, because `revoke` wants it so."""
+    table = Table(box=None, pad_edge=False)
+    for header in _HEADERS:
+        table.add_column(header, no_wrap=header.startswith("ID"), overflow="fold")
     for row in rows:
-        table.add_row(*(_text(row[name]) for name in _SHOWN))
+        cells = {name: _time(value) if isinstance(value, datetime) else _text(value) for name, value in row.items()}
+        table.add_row(*(layout.format_map(cells) for layout in _CELLS))
     Console(highlight=False, markup=False).print(table)
+
+
+def _time(value: datetime) -> str:
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _json(row: Record) -> str:

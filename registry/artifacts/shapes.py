@@ -45,7 +45,7 @@ class Shape:
 
 
 def shapes(fleet: Fleet, lock: Lock) -> Iterator[Shape]:
-    """Yield every tool that is declared or pinned, in file order; `*` stands for all that are neither."""
+    """Yield every tool that is declared, in file order; `*` stands for all others that are pinned, and for the rest."""
     for server in fleet.enabled_servers():
         pins = (lock.find(server.name) or ServerLock()).of("tools")
         offered = [name for name in pins if OTHERS in server.tools]

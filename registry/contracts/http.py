@@ -115,17 +115,19 @@ def _message(raw: bytes) -> Mapping[str, Any] | None:
 def transport_to(server: Server, secrets: SecretReader, state_dir: Path) -> HttpTransport:
     """Return the road to a server that runs; raise `CatalogueError` where its credentials cannot be had."""
     timeout_s = server.health.timeout_s + 10
-    if server.type == "external":
-        try:
-            headers = {header.name: secrets.reveal(header.value) for header in server.headers}
-        except SecretError as error:
-            raise CatalogueError(f"its credentials cannot be read: {error}") from error
-        return HttpTransport(server.endpoint or "", headers, timeout_s)
-    url = f"http://127.0.0.1:{server.port}{server.path}"
-    if server.transport == "http":
-        return HttpTransport(url, {}, timeout_s)
+    url = server.endpoint or f"http://127.0.0.1:{server.port}{server.path}"
+    if server.type == "internal" and server.transport == "stdio":
+        return HttpTransport(url, {BRIDGE_HEADER: _bridge_token(server, state_dir)}, timeout_s)
+    try:
+        headers = {header.name: secrets.reveal(header.value) for header in server.headers}
+    except SecretError as error:
+        raise CatalogueError(f"its credentials cannot be read: {error}") from error
+    return HttpTransport(url, headers, timeout_s)
+
+
+def _bridge_token(server: Server, state_dir: Path) -> str:
     token = state_dir / "bridge" / f"{server.name}.token"
     try:
-        return HttpTransport(url, {BRIDGE_HEADER: token.read_text(encoding="ascii").strip()}, timeout_s)
+        return token.read_text(encoding="ascii").strip()
     except OSError as error:
         raise CatalogueError(f"its bridge is not up ({token.name}: {error.strerror})") from error

@@ -33,6 +33,7 @@ _ADVICE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((asyncpg.TooManyConnectionsError,), "it has no free connection: raise max_connections or use fewer workers"),
     ((asyncpg.CannotConnectNowError,), "it is starting or stopping: try again"),
     ((PermissionError,), "its socket is closed to this operating system user"),
+    ((FileNotFoundError,), "its socket is not there; an embedded one runs while `postern up` does"),
     ((ConnectionRefusedError,), "it cannot be reached: check that it runs, and host and port"),
     ((*_LOST, asyncpg.InterfaceError), "the connection was lost: check that it runs"),
     ((OSError,), "it cannot be reached: check that it runs, and host and port"),

@@ -107,6 +107,8 @@ async def _check(lent: Connection, server: Server, table: Table) -> Finding:
         wrong = "it does not exist" if found is None else await _difference(lent, found, table.columns)
     except TimeoutError:
         wrong = f"PostgreSQL did not answer within {CHECK_S:g} s"
+    except asyncpg.InsufficientPrivilegeError as error:
+        wrong = f"{error}; give it a `database:` whose user may do that"
     except (asyncpg.PostgresError, ValueError) as error:
         if is_connection_error(error):
             raise

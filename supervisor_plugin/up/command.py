@@ -8,17 +8,21 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from registry.check_cli import DEFAULT_FILE, state_directory
 from supervisor_plugin.up.detach import detach
 from supervisor_plugin.up.detach import down as stop_detached
 from supervisor_plugin.up.display import Display
 from supervisor_plugin.up.errors import UpError
 from supervisor_plugin.up.run import Options, up
 
-STATE = ".postern"
-REGISTRY = "postern.yaml"
-
 _registry = click.option(
-    "-f", "--registry", type=click.Path(path_type=Path), envvar="POSTERN_REGISTRY", help="Default: postern.yaml here."
+    "-f",
+    "--file",
+    "--registry",
+    "registry",
+    type=click.Path(path_type=Path),
+    envvar="POSTERN_REGISTRY",
+    help="Default: postern.yaml here.",
 )
 _state = click.option(
     "--state-dir",
@@ -61,14 +65,17 @@ def command(
 @_state
 def down(registry: Path | None, state_dir: Path | None) -> None:
     """End what `postern up` keeps running here, and wait until nothing is left."""
-    beside = registry.absolute().parent if registry is not None else Path.cwd()
-    state = (state_dir or beside / STATE).absolute()
+    state = _state_of(registry, state_dir)
     try:
         pid = stop_detached(state)
     except UpError as error:
         click.echo(f"{error}", err=True)
         sys.exit(error.exit_code)
     click.echo(f"nothing is up in {state}" if pid is None else f"stopped (pid {pid})")
+
+
+def _state_of(registry: Path | None, state_dir: Path | None) -> Path:
+    return state_dir.absolute() if state_dir else state_directory(registry or Path(DEFAULT_FILE), os.environ)
 
 
 def _attached(options: Options) -> int:
@@ -90,13 +97,12 @@ def _options(
     if demo and registry is not None:
         raise click.UsageError("--demo brings its own registry file; leave one of the two out")
     if not demo:
-        registry = (registry or Path(REGISTRY)).absolute()
+        registry = (registry or Path(DEFAULT_FILE)).absolute()
         if not registry.exists():
             raise click.UsageError(f"{registry} does not exist: name your registry with -f FILE, or try --demo")
-    beside = registry.parent if registry is not None else Path.cwd()
     return Options(
         registry=registry,
-        state=(state_dir or beside / STATE).absolute(),
+        state=_state_of(registry, state_dir),
         database_url=database_url or None,
         environ=os.environ,
         is_detached=is_detached,

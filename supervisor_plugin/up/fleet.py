@@ -79,6 +79,14 @@ class RunningFleet:
         verdict = await self._judge(wanted)
         return {**verdict.waiting, **verdict.lost} if verdict is not None else {}
 
+    async def legacy_servers(self, version: str) -> set[str]:
+        """Return the servers of which the health checks know that they do not speak this version."""
+        try:
+            members = (await self._client.status())["servers"]
+        except SupervisordError:
+            return set()
+        return {each["name"] for each in members if version not in (each.get("protocol_versions") or [version])}
+
     async def ended(self) -> None:
         """Wait for supervisord's end, which nobody asked for, and raise it as FleetError."""
         if self._process is not None:

@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 VERSION = "2026-07-28"
+LEGACY_VERSION = "2025-11-25"
+_CLIENT = {"name": "curl", "version": "1"}
 _EXAMPLE = ("get_current_time", {"timezone": "Europe/Berlin"})
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One server as a client reaches it; `token` is None where none is needed, or only its issuer makes one."""
+    """One server as a client reaches it; `token` is None where none is needed, or only its issuer makes one.
+
+    `is_legacy` is one that speaks no `VERSION`: whatever is called there wants a session first.
+    """
 
     name: str
     display_name: str
@@ -19,6 +24,7 @@ class Address:
     tools: tuple[str, ...]
     token: str | None = field(default=None, repr=False)
     is_open: bool = False
+    is_legacy: bool = False
 
     @property
     def headers(self) -> dict[str, str]:
@@ -86,8 +92,11 @@ def client_configuration(addresses: tuple[Address, ...]) -> str:
 
 
 def curl(address: Address) -> str:
-    """Return a ready command: a call of the demo's tool where there is one, otherwise the list of tools."""
+    """Return a command that will be answered: the demo's tool, the list of tools, or the legacy era's handshake."""
     tool, arguments = _EXAMPLE
+    if address.is_legacy:
+        params = {"protocolVersion": LEGACY_VERSION, "capabilities": {}, "clientInfo": _CLIENT}
+        return _command(address, {}, {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
     if tool in address.tools:
         return _curl(address, "tools/call", {"name": tool, "arguments": arguments})
     return _curl(address, "tools/list", {})
@@ -95,7 +104,8 @@ def curl(address: Address) -> str:
 
 def _call(greeting: Greeting) -> list[str]:
     callable_ones = [address for address in greeting.addresses if address.token is not None or address.is_open]
-    preferred = [address for address in callable_ones if _EXAMPLE[0] in address.tools] or callable_ones
+    stateless = [address for address in callable_ones if not address.is_legacy] or callable_ones
+    preferred = [address for address in stateless if _EXAMPLE[0] in address.tools] or stateless
     return ["A governed call, to paste into another terminal:", "", curl(preferred[0]), ""] if preferred else []
 
 
@@ -103,17 +113,20 @@ def _curl(address: Address, method: str, params: Mapping[str, object]) -> str:
     meta = {
         "io.modelcontextprotocol/protocolVersion": VERSION,
         "io.modelcontextprotocol/clientCapabilities": {},
-        "io.modelcontextprotocol/clientInfo": {"name": "curl", "version": "1"},
+        "io.modelcontextprotocol/clientInfo": _CLIENT,
     }
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
-    headers = {
-        **address.headers,
-        "Content-Type": "application/json",
-        "Accept": "application/json, text/event-stream",
+    mirrored = {
         "MCP-Protocol-Version": VERSION,
         "Mcp-Method": method,
         **({"Mcp-Name": str(params["name"])} if "name" in params else {}),
     }
+    return _command(address, mirrored, body)
+
+
+def _command(address: Address, own: Mapping[str, str], body: Mapping[str, object]) -> str:
+    kinds = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    headers = {**address.headers, **kinds, **own}
     lines = [f"curl -sS {shlex.quote(address.url)}"]
     lines += [f"  -H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
     lines.append(f"  -d {shlex.quote(json.dumps(body))}")

@@ -20,7 +20,7 @@ from supervisor_plugin.up.demo import prepare_demo
 from supervisor_plugin.up.display import Display
 from supervisor_plugin.up.errors import RegistryError, UpError
 from supervisor_plugin.up.fleet import RunningFleet
-from supervisor_plugin.up.greeting import Greeting, render
+from supervisor_plugin.up.greeting import VERSION, Address, Greeting, render
 from supervisor_plugin.up.interrupts import Interrupts
 from supervisor_plugin.up.leftovers import end_leftovers
 from supervisor_plugin.up.tokens import TOKEN_MINUTES, addresses
@@ -85,7 +85,9 @@ async def _fleet(
             await running.start()
             await running.until_healthy(say)
         warnings = await running.unhealthy_externals()
-        yield await _greeting(options, paths, fleet, database, warnings), running, database
+        legacy = await running.legacy_servers(VERSION)
+        found = await addresses(fleet, paths, legacy)
+        yield _greeting(options, paths, found, database, warnings), running, database
 
 
 def _paths(options: Options, registry: Path) -> Paths:
@@ -142,11 +144,11 @@ async def _watch(fleet: RunningFleet, database: Database, note: Callable[[str], 
         await asyncio.gather(*keepers, return_exceptions=True)
 
 
-async def _greeting(
-    options: Options, paths: Paths, fleet: Fleet, database: Database, warnings: Mapping[str, str]
+def _greeting(
+    options: Options, paths: Paths, found: tuple[Address, ...], database: Database, warnings: Mapping[str, str]
 ) -> Greeting:
     return Greeting(
-        addresses=await addresses(fleet, paths),
+        addresses=found,
         token_minutes=TOKEN_MINUTES,
         database=database.label,
         registry=_short(paths.registry),

@@ -1,7 +1,7 @@
 """Addresses of the fleet with a short-lived token each, made by `postern token` as anybody could make them."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from registry.models import Fleet, Server
 from supervisor_plugin.paths import Paths
@@ -11,7 +11,7 @@ TOKEN_MINUTES = 60
 SUBJECT = "demo"
 
 
-async def addresses(fleet: Fleet, paths: Paths) -> tuple[Address, ...]:
+async def addresses(fleet: Fleet, paths: Paths, legacy: Container[str]) -> tuple[Address, ...]:
     """Return every enabled server; a token that cannot be made here (the issuer is somebody else) is left out."""
     servers = fleet.enabled_servers()
     tokens = await asyncio.gather(*(_token(server, paths) for server in servers))
@@ -23,6 +23,7 @@ async def addresses(fleet: Fleet, paths: Paths) -> tuple[Address, ...]:
             tuple(server.tools),
             token,
             not server.oauth.required,
+            server.name in legacy,
         )
         for server, token in zip(servers, tokens, strict=True)
     )

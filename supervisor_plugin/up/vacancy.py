@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from registry.layout import Layout
 from registry.models import Fleet
 from supervisor_plugin import ports
-from supervisor_plugin.processes import PROC
+from supervisor_plugin.processes import PROC, environment_of
 from supervisor_plugin.up.errors import PortsTakenError
 
 _SHOWN = 100
@@ -32,8 +32,18 @@ def _complaint(pointer: tuple[str, ...], port: int, layout: Layout) -> str:
     if holder is not None:
         who = str(holder)
         if holder.pid is not None:
-            who, stop = f"{who}: {_command(holder.pid)}", f"stop it (kill {holder.pid})"
+            who, stop = f"{who}: {_command(holder.pid)}", _way_to_stop(holder.pid)
     return f"port {port} is taken by {who}\n  {stop}, or choose another {'.'.join(pointer)} at {layout.place(pointer)}"
+
+
+def _way_to_stop(pid: int) -> str:
+    """Say how; what a supervisord keeps running would only come back after a kill."""
+    environment = environment_of(pid)
+    if not environment.get("POSTERN_FLEET"):
+        return f"stop it (kill {pid})"
+    state = environment.get("POSTERN_STATE_DIR")
+    where = f"`postern down --state-dir {state}`" if state else "`postern down` in its directory"
+    return f"end the fleet that it belongs to ({where}; kill {pid} if that one is not up)"
 
 
 def _command(pid: int) -> str:

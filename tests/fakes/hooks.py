@@ -42,6 +42,10 @@ async def replace(event: HookEvent) -> Answer:
     return Replace({**result, "structuredContent": {"id": 1, "text": "[hidden]"}, "content": []})
 
 
+async def answer_anew(_event: HookEvent) -> Answer:
+    return Replace({"content": [], "structuredContent": {"id": 1, "text": "[new]"}})
+
+
 async def break_result(event: HookEvent) -> Answer:
     return Replace({**(event.result or {}), "structuredContent": {"id": "no number"}})
 
@@ -58,6 +62,22 @@ def exit_process(_event: HookEvent) -> Answer:
     raise SystemExit(9)
 
 
+async def exit_loop(_event: HookEvent) -> Answer:
+    raise SystemExit(9)
+
+
+async def interrupt_loop(_event: HookEvent) -> Answer:
+    raise KeyboardInterrupt
+
+
+def stop_iterating(_event: HookEvent) -> Answer:
+    raise StopIteration(4711)
+
+
+def take_too_much(_event: HookEvent, _surprise: int) -> Answer:
+    return None
+
+
 async def cancel_itself(_event: HookEvent) -> Answer:
     raise asyncio.CancelledError
 
@@ -68,6 +88,23 @@ async def nonsense(_event: HookEvent) -> object:
 
 async def unencodable(event: HookEvent) -> object:
     return Rewrite({**event.arguments, "id": object()})
+
+
+async def not_a_number(event: HookEvent) -> object:
+    return Rewrite({**event.arguments, "id": [float("nan")]})
+
+
+async def no_text(_event: HookEvent) -> object:
+    return Refuse("\ud800")
+
+
+async def no_time(_event: HookEvent) -> object:
+    return Refuse("later", "soon")  # pyright: ignore[reportArgumentType]
+
+
+async def loose_types(event: HookEvent) -> object:
+    """Answer what is not JSON, and has one obvious form in it."""
+    return Rewrite({**event.arguments, 7: (1, 2)})  # pyright: ignore[reportArgumentType]
 
 
 async def hang(_event: HookEvent) -> Answer:

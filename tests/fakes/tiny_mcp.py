@@ -15,6 +15,7 @@ It starts in a few tens of milliseconds, so that tests can start fifty of them. 
     mute               accepts connections and says nothing
     not-mcp            answers 200 with a web page
     too-many           answers 429
+    elsewhere          answers 404
     proxy              answers everything with 200, as the health addresses of the proxy do, and refuses every reload
     moody              misbehaves as the file MOOD_FILE says: empty for well, `hang`, `500`
 
@@ -79,6 +80,8 @@ class TinyServer:
         mood = await self.mood()
         if "too-many" in self.modes or mood == "429":
             return 429, ["retry-after: 60"], b""
+        if "elsewhere" in self.modes:
+            return 404, [], b"<html>not here</html>"
         if "not-mcp" in self.modes:
             return 200, [], b"<html>hello</html>"
         if mood == "500":

@@ -79,6 +79,21 @@ def test_way_from_nothing_to_locked(sidecar) -> None:
     assert sidecar.lock("--start", "--diff").returncode == 0
 
 
+def test_internal_server_is_asked_with_the_credential_that_the_proxy_presents(sidecar) -> None:
+    """As the demo's own Excel server, it takes calls from the proxy only."""
+    guarded_by = ["--port", "{port}", "--required-header", "x-key=upstream-key"]
+    notes = sidecar.servers["notes"]
+    notes["command"] = [PYTHON, "-m", "tests.fakes.echo_headers", *guarded_by]
+    sidecar.servers = {"notes": notes}
+    sidecar.write_registry()
+    assert "HTTP 401" in sidecar.lock("--start").stdout
+    notes["headers"] = [{"name": "x-key", "value": "upstream-key"}]
+    sidecar.write_registry()
+    done = sidecar.lock("--start")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "notes: new: 1 tool" in done.stdout
+
+
 def test_server_that_cannot_be_started_is_told_with_its_last_words(sidecar) -> None:
     sidecar.servers["notes"]["command"] = [PYTHON, "-c", "import sys; sys.exit('no licence on this machine')"]
     sidecar.write_registry()

@@ -80,6 +80,7 @@ async def test_nobody_there_is_said_in_words():
         ("mute", "no answer within 0.5 s"),
         ("not-mcp", "it does not speak MCP there"),
         ("too-many", "HTTP 429: it asks to slow down"),
+        ("elsewhere", "HTTP 404: its MCP endpoint has another address: set `path`"),
     ],
 )
 async def test_what_is_not_a_healthy_server_is_told_by_its_reason(mode: str, words: str):

@@ -126,7 +126,7 @@ BROKEN = [
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory, module_database, rug) -> Iterator[Guarded]:
     """One server for each hook, all of them the same one."""
-    names = [name for name, *_ in BROKEN] + ["break_result", "withhold", "replace"]
+    names = [name for name, *_ in BROKEN] + ["break_result", "withhold", "replace", "answer_anew"]
     events = {name: event for name, event, *_ in BROKEN}
     hooks = [
         hook(name, events.get(name, "PostToolUse"), servers=[name.replace("_", "-")], timeout_s=0.3) for name in names
@@ -195,6 +195,13 @@ def test_hook_may_replace_a_result(broken, rug) -> None:
     rug.become("honest")
     assert use(broken, "replace").json()["result"]["structuredContent"]["text"] == "[hidden]"
     assert last_row(broken)["hooks"][0]["did"] == "replaced"
+
+
+def test_result_that_a_hook_made_anew_is_one_that_clients_take(broken, rug) -> None:
+    """The page's own example, `{"content": []}`, lacks what a client of 2026-07-28 insists on."""
+    rug.become("honest")
+    result = use(broken, "answer-anew").json()["result"]
+    assert (result["structuredContent"]["text"], result["resultType"]) == ("[new]", "complete")
 
 
 def test_failure_hooks_hear_of_a_server_that_is_away(broken) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.check_cli import state_directory
 from tests.unit.registry.making import GOOD, OAUTH_A, OAUTH_B, A, registry_file
 
 STORE_KEY = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE"
@@ -32,6 +33,23 @@ def test_a_good_file_exits_0_and_says_so(tmp_path):
     registry_file(tmp_path, GOOD_FILE)
     done = postern("check", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "postern.yaml: 1 server, nothing to mend\n", "")
+
+
+def test_a_limit_that_nothing_enforces_is_noted(tmp_path):
+    registry_file(tmp_path, GOOD_FILE.replace("tools:", "limits: {rate_per_principal: 5}, tools:"))
+    done = postern("check", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "note: servers.notes.limits.rate_per_principal is not enforced yet" in done.stderr
+
+
+def test_no_locale_keeps_a_name_from_being_printed(tmp_path):
+    registry_file(tmp_path, GOOD_FILE.replace("tools:", 'x: "\u2603", tools:'))
+    argv = [sys.executable, "-m", "registry.cli", "check"]
+    own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(argv, cwd=tmp_path, env=own, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert "SCHEMA-UNKNOWN-KEY" in done.stdout.decode()
+    assert "\u2603" in done.stdout.decode()
 
 
 def test_findings_exit_1_and_show_the_line(tmp_path):
@@ -94,6 +112,37 @@ def test_help_lists_every_command_without_importing_one(tmp_path):
     )
     assert "check" in done.stdout
     assert done.stdout.strip().endswith("['registry', 'registry.cli']")
+
+
+def test_a_misspelt_command_is_told_which_one_is_near(tmp_path):
+    done = postern("chek", cwd=tmp_path)
+    assert (done.returncode, "Did you mean 'check'?" in done.stderr) == (2, True)
+    assert "Did you mean" not in postern("frobnicate", cwd=tmp_path).stderr
+
+
+def test_check_takes_its_file_as_the_others_do_but_not_twice(tmp_path):
+    registry_file(tmp_path, GOOD_FILE, "a.yaml")
+    assert postern("check", "-f", "a.yaml", cwd=tmp_path).stdout == "a.yaml: 1 server, nothing to mend\n"
+    assert postern("check", "a.yaml", "-f", "a.yaml", cwd=tmp_path).returncode == 2
+
+
+def test_a_full_disk_behind_the_output_is_said_and_is_no_finding(tmp_path):
+    registry_file(tmp_path, GOOD_FILE)
+    argv = [sys.executable, "-m", "registry.cli", "registry", "list"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            argv, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "KEY_A": "a" * 32},
+        )  # fmt: skip
+    assert done.stderr == "postern: the output cannot be written: No space left on device\n"
+    assert done.returncode == 3
+
+
+def test_state_lies_beside_the_registry_or_around_it(tmp_path):
+    """The demo's registry lies in the state directory itself."""
+    assert state_directory(tmp_path / "postern.yaml", {}) == tmp_path / ".postern"
+    assert state_directory(tmp_path / ".postern" / "postern.yaml", {}) == tmp_path / ".postern"
+    assert state_directory(tmp_path / "postern.yaml", {"POSTERN_STATE_DIR": "/srv/state"}) == Path("/srv/state")
 
 
 def test_a_command_whose_module_is_absent_exits_3_and_disturbs_no_other(tmp_path):
@@ -186,6 +235,7 @@ def test_the_store_without_a_key_says_what_to_do(tmp_path):
 def test_rotate_is_one_command_and_the_old_key_stays_good(tmp_path):
     path = registry_file(tmp_path, GOOD_FILE)
     done = postern("secret", "rotate", "notes", cwd=tmp_path, POSTERN_STORE_KEY=STORE_KEY)
+    assert "if the fleet was started with POSTERN_STORE_KEY" in done.stdout
     assert done.returncode == 0, done.stderr
     shown = json.loads(postern("registry", "show", "notes", "--json", cwd=tmp_path, POSTERN_STORE_KEY=STORE_KEY).stdout)
     new, old = shown["oauth"]["keys"]

@@ -127,6 +127,8 @@ def test_sessions_are_listed_and_shown(scene, module_database) -> None:
     found = [json.loads(line) for line in listed.stdout.splitlines()]
     assert [row["id"] for row in found] == [client.session]
     assert (found[0]["server"], found[0]["status"], found[0]["rebuilds"]) == ("one", "open", 0)
+    table = session(module_database, "list", "--subject", "dora", "--table").stdout
+    assert str(client.session) in table, "whole, in 80 columns: `revoke` and `show` want it so"
     shown = session(module_database, "show", str(client.session), "--table", role="postern_operator")
     assert "dora" in shown.stdout
     assert "2025-11-25" in shown.stdout
@@ -150,6 +152,19 @@ def test_what_cannot_be_done_is_said_with_its_exit_code(module_database, argumen
     assert result.exit_code == exit_code
     assert result.stderr.startswith("postern session: ")
     assert "Traceback" not in result.output
+
+
+def test_reader_that_leaves_is_not_the_databases_fault(scene, module_database) -> None:
+    """`postern session list | head -1`, where the list is longer than a pipe takes."""
+    scene.client("one", sub="fay")
+    dsn = ("--dsn", module_database.dsn("postern_operator"))
+    argv = [sys.executable, "-m", "registry.cli", "session", *dsn, "list", "--all", "--json"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
 
 
 def test_without_a_database_the_command_says_where_it_looked(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ async def test_role_without_the_right_to_create_is_told(database) -> None:
     table = {"name": "notes", "create": "create table notes (id int)"}
     report = await check_tables(fleet(table), database.dsn("postern_operator"), no_reference)
     assert "permission denied" in report.findings[0].reason
+    assert "give it a `database:` whose user may do that" in report.findings[0].reason
 
 
 @pytest.mark.parametrize("name", ["no table", "a.b.c", "x; drop table y", "", "1"])

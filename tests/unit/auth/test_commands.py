@@ -167,3 +167,9 @@ def test_a_question_that_makes_no_sense_is_a_usage_error(registry: Path, argumen
 def test_an_unknown_agent_or_server_is_named(registry: Path):
     assert "there are: reader" in run(explain, registry, "--server", "notes", "--tool", "a", "--agent", "x").output
     assert "there are: notes" in run(explain, registry, "--server", "x", "--tool", "a").output
+
+
+def test_what_is_not_declared_is_told_where_to_be(registry: Path):
+    unknown = run(explain, registry, "--server", "notes", "--resource", "notes://private/a", "--scope", "notes:read")
+    assert "name it under servers.notes.resources" in unknown.output
+    assert "hint" not in run(explain, registry, "--server", "notes", "--tool", "read", "--agent", "reader").output

@@ -69,7 +69,8 @@ async def test_a_host_without_an_address_is_named():
 
 
 async def test_a_socket_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(DatabaseUnavailable, match="it cannot be reached"):
+    """Who reads the log of a fleet that is down meets this first."""
+    with pytest.raises(DatabaseUnavailable, match="its socket is not there; an embedded one runs while `postern up`"):
         await connect(f"postgresql://proxy@/postern?host={tmp_path}")
 
 

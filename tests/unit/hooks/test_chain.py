@@ -74,10 +74,17 @@ async def test_hook_that_changes_its_copy_changes_nothing() -> None:
     ("name", "said"),
     [
         ("raise_error", "it raised RuntimeError"),
-        ("exit_process", "it raised RuntimeError"),
+        ("exit_process", "it raised SystemExit"),
+        ("exit_loop", "it raised SystemExit"),
+        ("interrupt_loop", "it raised KeyboardInterrupt"),
+        ("stop_iterating", "it raised StopIteration"),
+        ("take_too_much", "it raised TypeError"),
         ("cancel_itself", "it cancelled itself"),
         ("nonsense", "it answered dict"),
-        ("unencodable", "it answered Rewrite"),
+        ("unencodable", "it answered Rewrite with what is no JSON object"),
+        ("not_a_number", "it answered Rewrite with what is no JSON object"),
+        ("no_text", "it answered Refuse with a reason that is not text"),
+        ("no_time", "it answered Refuse with a retry_after_s that is not a whole number"),
         ("replace", "it answered Replace"),
         ("hang", "no answer within 0.2 s"),
         ("hang_stubbornly", "no answer within 0.2 s"),
@@ -100,6 +107,19 @@ async def test_broken_hook_refuses_before_and_is_recorded_after(name, said) -> N
     assert later.refusal is None
     assert [record["did"] for record in later.records] == ["failed", "replaced"]
     assert later.value["structuredContent"]["text"] == "[hidden]"
+
+
+async def test_log_names_the_place_where_a_hook_raised(caplog) -> None:
+    await run_before([step("exit_process")], event())
+    said = caplog.records[-1].getMessage()
+    assert said.startswith("hook exit_process raised SystemExit at ")
+    assert "fakes/hooks.py:" in said
+
+
+async def test_rewritten_arguments_are_what_the_wire_will_carry() -> None:
+    passage = await run_before([step("loose_types")], event())
+    assert passage.value == {"id": 3, "7": [1, 2]}
+    assert passage.records[0]["after"] == digest(passage.value)
 
 
 async def test_required_hook_that_fails_after_withholds() -> None:
@@ -178,6 +198,13 @@ async def test_class_is_made_once_with_its_settings() -> None:
 def test_hook_that_cannot_be_loaded_stops_the_start(target) -> None:
     with pytest.raises(HookConfigError, match="hook mine"):
         load_hook("mine", target, BASE, {})
+
+
+def test_hook_file_that_leaves_while_it_is_loaded_is_refused_as_any_other(tmp_path) -> None:
+    """At a reload the running fleet goes on under the old hooks; its proxy must not end with the file."""
+    (tmp_path / "mine.py").write_text("import sys\n\nsys.exit('no settings')\n")
+    with pytest.raises(HookConfigError, match=r"hook mine: mine.py:check cannot be loaded: SystemExit: no settings"):
+        load_hook("mine", "mine.py:check", tmp_path, {})
 
 
 async def test_hook_may_be_a_file_beside_the_registry(tmp_path) -> None:

@@ -175,6 +175,11 @@ def test_an_open_bracket_names_the_line_where_it_was_opened():
     assert "line 2" in problem.message
 
 
+def test_a_tab_is_called_a_tab():
+    _, (problem,) = parse(b"servers:\n\tnotes: {}\n", "f.yaml")
+    assert (problem.code, problem.hint) == ("YAML-SYNTAX", "there is a tab here: YAML is indented with spaces")
+
+
 yamlish = st.text(alphabet=st.sampled_from(list("ab01.-:#?!&*|>%@`'\"{}[],\n \t\\<~é")), max_size=80)
 plain_data = st.recursive(
     st.none()

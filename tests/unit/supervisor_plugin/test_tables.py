@@ -101,7 +101,9 @@ def test_health_tells_downtime_and_share():
 
 
 def test_a_plan_without_steps_says_so():
-    assert render_actions({"results": []}) == "nothing to do: what runs is what is declared"
+    assert render_actions({"results": []}) == (
+        "nothing to do: what runs is what is declared (whether the proxy took its part: fleet status)"
+    )
     assert render_actions({"results": [{"name": "a", "message": "stopped"}]}) == "a: stopped"
 
 

@@ -43,6 +43,16 @@ def test_server_without_the_example_tool_is_asked_for_its_list() -> None:
     assert "Mcp-Name" not in headers
 
 
+def test_server_of_the_legacy_era_is_greeted_with_its_handshake() -> None:
+    """A call without a session would be refused there; another server of the fleet may take one."""
+    old = Address("old", "Old", "http://127.0.0.1:8080/old/mcp", ("get_current_time",), "o.l.d", is_legacy=True)
+    _, headers, body = pasted(curl(old))
+    assert (body["method"], body["params"]["protocolVersion"]) == ("initialize", "2025-11-25")
+    assert not {"MCP-Protocol-Version", "Mcp-Method"} & set(headers)
+    assert curl(NOTES) in render(greeting(old, NOTES))
+    assert curl(old) in render(greeting(old))
+
+
 def test_quotes_in_a_value_survive_the_shell() -> None:
     """What is pasted is what was meant."""
     odd = Address("odd", "Odd", "http://127.0.0.1/it's/mcp", (), "a'b")

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,16 @@ def test_every_taken_port_is_named_with_holder_and_line(tmp_path: Path) -> None:
         assert "postern.yaml:4:9" in text
         assert "servers.notes.port at" in text
         assert "postern.yaml:9:11" in text
+
+
+def test_port_of_another_fleet_is_freed_by_ending_that_fleet(tmp_path: Path) -> None:
+    """Its supervisord would start again what was killed: two demos on one machine meet this first."""
+    listen = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
+    mark = {"POSTERN_FLEET": "other", "POSTERN_STATE_DIR": "/srv/other/.postern"}
+    argv = [sys.executable, "-c", listen]
+    with subprocess.Popen(argv, env=mark, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        fleet, layout = loaded(tmp_path, int(other.stdout.readline()), free_port())
+        with pytest.raises(PortsTakenError, match=r"\(`postern down --state-dir /srv/other/.postern`; kill \d+ if"):
+            check_ports(fleet, layout)
+        other.communicate("\n")
