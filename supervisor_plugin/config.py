@@ -22,7 +22,7 @@ from pathlib import Path
 
 from registry.models import Fleet, Server
 from supervisor_plugin.names import LISTENER, PROXY
-from supervisor_plugin.paths import Paths, create_private, prepare, write_private
+from supervisor_plugin.paths import Paths, create_private, hold_exactly, prepare, write_private
 from supervisor_plugin.sections import write_sections
 
 RESERVED = frozenset({LISTENER, PROXY})
@@ -182,14 +182,8 @@ def program_files(fleet: Fleet, paths: Paths, instance: str, proxy: tuple[str, .
 
 
 def write_programs(programs: Mapping[str, str], directory: Path) -> None:
-    """Make the directory hold exactly these programs; a file that already says the same is not touched."""
-    for stale in directory.glob("*.conf"):
-        if stale.stem not in programs:
-            stale.unlink()
-    for name, text in programs.items():
-        path = directory / f"{name}.conf"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_private(path, text)
+    """Make the directory hold exactly these programs, or raise OSError and leave it as it was."""
+    hold_exactly(directory, ".conf", programs)
 
 
 def default_proxy(paths: Paths) -> tuple[str, ...]:

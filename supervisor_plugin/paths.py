@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,11 +92,42 @@ def prepare(paths: Paths) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Replace a file in one step, readable by its owner only."""
+    _stage(path, text).replace(path)
+
+
+def hold_exactly(directory: Path, suffix: str, texts: Mapping[str, str]) -> None:
+    """Make the directory hold exactly these private files, by stem; a file that already says the same is not touched.
+
+    Where one of them cannot be written, on a full disk for instance, OSError is raised and nothing has changed.
+    """
+    staged: dict[Path, Path] = {}
+    try:
+        for name, text in texts.items():
+            path = directory / f"{name}{suffix}"
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                staged[path] = _stage(path, text)
+    except OSError:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+        raise
+    for path, temporary in staged.items():
+        temporary.replace(path)
+    for stale in directory.glob(f"*{suffix}"):
+        if stale.stem not in texts:
+            stale.unlink()
+
+
+def _stage(path: Path, text: str) -> Path:
+    """Write a private temporary file beside `path` and return it; on failure leave none."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return temporary
 
 
 def create_private(path: Path, text: str) -> str:

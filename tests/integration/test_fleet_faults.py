@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -254,3 +255,30 @@ def test_limits_and_working_directory_reach_the_process(fleet: TestFleet):
     assert found["Max open files"] == ["99"] * 2
     assert found["Max core file size"] == ["0"] * 2
     assert Path(f"/proc/{pid}/cwd").resolve() == fleet.base.resolve()
+
+
+def test_a_full_disk_costs_log_lines_and_neither_supervisord_nor_the_fleet(fleet: TestFleet):
+    """No file may grow any more: to a program that is what a full disk is."""
+    fleet.add("calm")
+    fleet.start()
+    fleet.wait_all()
+    assert fleet.process is not None
+    before, listener = fleet.server("calm")["pid"], fleet.listener_pid_of_lock()
+    assert listener is not None
+    limits = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in (fleet.process.pid, listener)}
+    for pid, (_, hard) in limits.items():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+    fleet.add("late")
+    fleet.declare()
+    refused = fleet.ctl("fleet", "reconcile")
+    assert refused.returncode == 1
+    assert f"cannot write {fleet.paths.programs / 'late.conf'}: File too large" in refused.stdout
+    kill(listener, signal.SIGKILL)  # supervisord has much to say about that
+    again = wait_for(lambda: fleet.listener_pid_of_lock() not in (None, listener) and fleet.listener_pid_of_lock(), "2")
+    assert fleet.process.poll() is None
+    for pid in (fleet.process.pid, again):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limits[fleet.process.pid])
+    fleet.wait("late", "running")
+    fleet.is_exactly_declared()
+    assert fleet.server("calm")["pid"] == before
+    assert not [*fleet.paths.programs.glob(".*"), *fleet.paths.sections.glob(".*")]
