@@ -41,6 +41,11 @@ def escape(value: str) -> str:
     return value.replace("%", "%%")
 
 
+def _log_file(paths: Paths, name: str) -> str:
+    """Write the address of a program's log, whose `%` supervisord expands twice, unlike that of any other value."""
+    return escape(escape(str(paths.logs / name)))
+
+
 def environment(variables: Mapping[str, str]) -> str:
     """Write `environment=`, whose parser knows quotes but no escape inside them."""
     for name, value in variables.items():
@@ -108,7 +113,7 @@ def _listener_section(paths: Paths, instance: str) -> str:
             "autorestart": "true",
             "stopwaitsecs": "30",
             "stdout_logfile": "NONE",
-            "stderr_logfile": escape(str(paths.logs / f"{LISTENER}.err")),
+            "stderr_logfile": _log_file(paths, f"{LISTENER}.err"),
             "stderr_logfile_maxbytes": "5MB",
             "environment": environment(base_environment(paths, instance) | _dsn_environment(paths.dsn_file)),
         },
@@ -152,7 +157,7 @@ def program_file(
             "killasgroup": "true",
             "umask": "027",
             "redirect_stderr": "true",
-            "stdout_logfile": escape(str(paths.logs / f"{name}.log")),
+            "stdout_logfile": _log_file(paths, f"{name}.log"),
             "stdout_logfile_maxbytes": "20MB",
             "stdout_logfile_backups": "3",
             "environment": environment({**variables, "POSTERN_SERVER": name}),

@@ -14,7 +14,7 @@ _loggers: Any = importlib.import_module("supervisor.loggers")
 
 
 def forgive_logs() -> None:
-    """Make supervisord's own log and those of its programs lose what cannot be written; a second time changes nothing."""
+    """Make the logs of supervisord and of its programs lose what cannot be written; twice is as good as once."""
     for kind in (_loggers.FileHandler, _loggers.RotatingFileHandler):
         if not hasattr(kind.emit, "__wrapped__"):
             kind.emit = _forgiving(kind.emit)

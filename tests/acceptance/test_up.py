@@ -458,3 +458,36 @@ def test_interrupt_while_starting_leaves_nothing(bare_place: Place) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130, bare_place.said()
     assert bare_place.left() == []
+
+
+def test_detached_fleet_takes_the_exit_code_and_the_database_of_the_command_line(bare_place: Place) -> None:
+    """What a script branches on, and where it has its rows written."""
+    write_fleet(bare_place, echo={"port": "eighty"})
+    assert bare_place.run("up", "--detach")[0] == 1
+    write_fleet(bare_place, echo={})
+    code, said = bare_place.run("up", "--detach", "--database-url", "postgresql://u:s3cret@127.0.0.1:1/x")
+    assert code == 3, said
+    assert "127.0.0.1:1/x: it cannot be reached" in said
+    assert "s3cret" not in said
+
+
+def test_signal_to_the_command_that_detaches_ends_what_it_started(place: Place) -> None:
+    """A script's `timeout` leaves no fleet that nobody waits for."""
+    write_fleet(place, echo=mode("mute"))
+    process = place.start("--detach")
+    wait_for(lambda: "✓ PostgreSQL" in place.said(), "PostgreSQL is there", UP_LIMIT_S)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130, place.said()
+    assert place.left() == []
+
+
+def test_state_directory_that_cannot_be_one_is_named_with_the_way_out(place: Place) -> None:
+    """Not with a traceback, nor with the exit code of findings in the registry."""
+    write_fleet(place, echo={})
+    place.state.write_text("a file is in the way")
+    for words in (["up"], ["up", "--detach"]):
+        code, said = place.run(*words)
+        assert code == 3, said
+        assert f"{place.state}: File exists" in said
+        assert "--state-dir chooses another" in said
+        assert "Traceback" not in said

@@ -162,3 +162,15 @@ def test_percent_signs_and_placeholders_stay_what_they_are(paths: Paths):
 
 def test_supervisord_runs_in_the_foreground(paths: Paths):
     assert supervisord_argv(paths)[1:] == ("-P", "-m", "supervisor.supervisord", "-n", "-c", str(paths.conf))
+
+
+def test_a_state_directory_with_a_percent_sign_is_where_supervisord_logs(tmp_path: Path):
+    """supervisord expands the address of a program's log twice, and any other value once."""
+    paths = Paths(state=tmp_path / "100%d %é", registry=tmp_path / "postern.yaml")
+    write_supervisord_config(fleet(alpha={}), paths)
+    options = read(paths)
+    found = programs(options)
+    assert found["alpha"].stdout_logfile == str(paths.logs / "alpha.log")
+    assert found["postern-fleet"].stderr_logfile == str(paths.logs / "postern-fleet.err")
+    assert options.logfile == str(paths.logs / "supervisord.log")
+    assert found["alpha"].environment["POSTERN_STATE_DIR"] == str(paths.state)
