@@ -76,7 +76,7 @@ async def serve(
             app = App(runtime)
             listener = Listener(app, runtime.exchange_type, refuse=app.refuse, max_connections=take_descriptors() // 2)
             stopped = _drain_on_signals(listener, runtime, worker)
-            reloading = reload_on_signal(runtime, only)
+            reload_on_signal(runtime, only)
             gc.collect()
             gc.freeze()
             gc.set_threshold(*_GC_THRESHOLDS)
@@ -84,7 +84,6 @@ async def serve(
             await listener.start(listening)
             await stopped.wait()
             await listener.close(runtime.fleet.proxy.drain_s)
-            reloading.cancel()
             await _until_recorded(runtime)
 
 

@@ -259,7 +259,10 @@ def _said(ready: httpx2.Response) -> str:
     if ready.status_code != 200:
         return f"not ready: {ready.text[:200]}"
     try:
-        registry = ready.json()["registry"]
-    except (ValueError, KeyError, TypeError):
+        said = ready.json()
+        registry, unwell = said["registry"], said.get("unwell", ())
+        notes = [] if registry == "current" else [f"registry: {registry}"]
+        notes += [f"background jobs that do not run: {', '.join(unwell)}; see its log"] if unwell else []
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ""
-    return "" if registry == "current" else f"registry: {registry}"[:200]
+    return "; ".join(notes)[:200]
