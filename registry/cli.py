@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Entry] = {
     "sign": Entry("proxy.auth.sign_cli:command", "Sign an identity as a trusted proxy would."),
     "session": Entry("proxy.sessions.cli:command", "List and revoke sessions."),
     "audit": Entry("proxy.audit.cli:command", "Query, follow, verify and export the audit log."),
+    "migrate": Entry("registry.migrate_cli:command", "Bring the tables of a database up to date."),
     "probe": Entry("supervisor_plugin.probe:command", "Test the connection to one server."),
     "proxy": Entry("proxy.server:command", "Run the proxy."),
     "listener": Entry("supervisor_plugin.listener:command", "Run the fleet listener; supervisord calls this."),

@@ -114,6 +114,23 @@ def test_commands_in_the_readme_exist_with_their_options() -> None:
     assert seen == {"scripts/up", "scripts/test", ".venv/bin/postern"}
 
 
+def test_every_command_that_a_text_sends_its_reader_to_exists() -> None:
+    """Pages, messages and hints quote commands as `postern NAME SUBCOMMAND`; what is in capitals or a pattern is no name."""
+    packages = ("proxy", "registry", "supervisor_plugin")
+    sources = [file for package in packages for file in (ROOT / package).rglob("*.py")]
+    unknown = set()
+    for file in [*markdown(), *sources]:
+        for quoted in re.findall(r"`postern ([a-z][^`]*)`", file.read_text(encoding="utf-8")):
+            group: click.Command | None = main
+            for word in quoted.split():
+                if isinstance(group, click.Group) and re.fullmatch(r"[a-z-]+", word):
+                    group = group.get_command(click.Context(group), word)
+                if group is None:
+                    unknown.add(quoted)
+                    break
+    assert unknown == set()
+
+
 def test_every_subcommand_of_the_table_has_a_module() -> None:
     """`postern --help` promises nothing that is not there."""
     missing = [

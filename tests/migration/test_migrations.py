@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from registry.database.errors import (
 from registry.database.initialise import APPLICATION_ROLES, OWNER, SUPERUSER
 from registry.database.migrations import LOCK_KEY, ROLES, Migration, choose_pending, migrate, pending, read_migrations
 from registry.database.pool import connection
+from registry.migrate_cli import command
 from tests.fixtures_postgres import HASTE, Database, discard, execute, fresh_base
 
 REPOSITORY = Path(__file__).parents[2]
@@ -203,3 +205,18 @@ def test_what_is_pending_and_what_is_applied_make_the_whole_in_order(shipped: se
     known = {one.version: (one.name, one.sha256) for one in wanted if one.version in applied}
     left = choose_pending(wanted, known)
     assert [one.version for one in left] == sorted(shipped - applied)
+
+
+def test_command_migrates_the_database_that_it_is_given_or_finds(empty_database, tmp_path) -> None:
+    """Every message about an older database sends its reader here."""
+    found = CliRunner().invoke(command, ["--state-dir", str(tmp_path)], env={"DATABASE_URL": None})
+    assert (found.exit_code, "dsn-owner" in found.output) == (3, True)
+    refused = CliRunner().invoke(command, ["--dsn", empty_database.dsn("postern_proxy")])
+    assert (refused.exit_code, "as the owner" in refused.output) == (3, True)
+    (tmp_path / "dsn-owner").write_text(f"{empty_database.dsn()}\n", encoding="utf-8")
+    done = CliRunner().invoke(command, ["--state-dir", str(tmp_path)], env={"DATABASE_URL": None})
+    labels = [migration.label for migration in read_migrations()]
+    assert done.exit_code == 0
+    assert done.output.splitlines()[:-1] == [f"applied {label}" for label in labels]
+    again = CliRunner().invoke(command, [], env={"DATABASE_URL": empty_database.dsn()})
+    assert (again.exit_code, "applied" in again.output, "up to date" in again.output) == (0, False, True)
