@@ -66,8 +66,7 @@ def down(registry: Path | None, state_dir: Path | None) -> None:
     beside = registry.absolute().parent if registry is not None else Path.cwd()
     state = (state_dir or beside / STATE).absolute()
     with _told(state):
-        pid = stop_detached(state)
-    click.echo(f"nothing is up in {state}" if pid is None else f"stopped (pid {pid})")
+        click.echo(stop_detached(state))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """`postern up --detach` and `postern down`: the same `postern up`, in a session of its own."""
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -11,12 +12,16 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from registry.database.locks import opened, takes
+from supervisor_plugin.paths import Paths
 from supervisor_plugin.processes import Identity, is_alive, start_ticks
-from supervisor_plugin.up.claim import already_up, holder
+from supervisor_plugin.up.claim import already_up, claim, holder
 from supervisor_plugin.up.errors import AlreadyUpError, DetachedError, UpError
 from supervisor_plugin.up.interrupts import taken_signals
+from supervisor_plugin.up.leftovers import end_leftovers
 
 LOG = "up.log"
+STARTING = "detach.lock"
 POLL_S = 0.1
 STOP_LIMIT_S = 180.0
 INTERRUPTED = 130
@@ -28,8 +33,15 @@ def detach(arguments: Sequence[str], state: Path, environ: Mapping[str, str], st
     Raises DetachedError with its exit code if it gives up. A signal ends it, too: no fleet is left that nobody awaits.
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (pid := holder(state)) is not None:
-        raise AlreadyUpError(already_up(state, pid))
+    with opened(state / STARTING) as turn:
+        if not takes(turn):
+            raise AlreadyUpError(f"another `postern up --detach` is bringing this fleet up, in {state}; wait for it")
+        if (pid := holder(state)) is not None:
+            raise AlreadyUpError(already_up(state, pid))
+        return _start(arguments, state, environ, stream)
+
+
+def _start(arguments: Sequence[str], state: Path, environ: Mapping[str, str], stream: TextIO) -> str:
     log, ready = state / LOG, state / f"ready-{secrets.token_hex(8)}"
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     command = [sys.executable, "-P", "-m", "registry.cli", "up", *arguments, "--ready-file", str(ready)]
@@ -75,11 +87,12 @@ def _noted(note: Callable[[int], None]) -> Generator[None]:
             signal.signal(number, handler)
 
 
-def down(state: Path) -> int | None:
-    """Stop the fleet of a state directory and wait for its end; return the pid it had, None if none was up."""
+def down(state: Path) -> str:
+    """Stop the fleet of a state directory, wait until nothing of it is left, and say what was there."""
     pid = holder(state)
     if pid is None:
-        return None
+        left = _end_left(state)
+        return f"ended, left from an earlier run: {', '.join(left)}" if left else f"nothing is up in {state}"
     process = Identity(pid, start_ticks(pid))
     with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
         os.kill(pid, signal.SIGTERM)
@@ -91,7 +104,16 @@ def down(state: Path) -> int | None:
                 f"see {state / 'log'}. `postern down` once more cuts the graces short"
             )
         time.sleep(POLL_S)
-    return pid
+    return f"stopped (pid {pid})"
+
+
+def _end_left(state: Path) -> list[str]:
+    """End what a `postern up` has left that was killed."""
+    paths = Paths(state=state, registry=state)
+    if not paths.instance.exists():
+        return []
+    with claim(state):
+        return asyncio.run(end_leftovers(paths, STOP_LIMIT_S, hurry=lambda: False))
 
 
 def _pass_on(said: BinaryIO, stream: TextIO) -> None:

@@ -441,6 +441,32 @@ def test_detached_fleet_outlives_the_command_and_is_taken_down(place: Place) -> 
     assert "nothing is up" in place.run("down")[1]
 
 
+def test_two_detaching_commands_at_once_make_one_fleet_and_one_refusal(place: Place) -> None:
+    """Each says for itself what came of it."""
+    write_fleet(place, echo={})
+    first = place.start("--detach")
+    wait_for((place.state / "detach.lock").exists, "the first one has begun")
+    code, said = place.run("up", "--detach")
+    assert first.wait(timeout=UP_LIMIT_S) == 0, place.said()
+    assert code == 3, said
+    assert "bringing this fleet up" in said or "is up already" in said
+    assert "postern down" in place.said()
+    assert len(place.supervisords()) == 1
+
+
+def test_down_ends_what_a_killed_up_has_left(place: Place) -> None:
+    """It promises to wait until nothing is left; the fleet of a killed `postern up` takes its time."""
+    write_fleet(place, echo=mode("no-term") | {"lifecycle": {"stop_grace_s": 3, "drain_s": 1}})
+    process = place.bring_up()
+    process.kill()
+    process.wait(timeout=30)
+    code, said = place.run("down")
+    assert code == 0, said
+    assert "left from an earlier run: supervisord" in said
+    assert place.left() == []
+    assert "nothing is up" in place.run("down")[1]
+
+
 def test_detached_fleet_that_does_not_come_up_says_why(place: Place) -> None:
     """All that was said is there, and nothing is left."""
     write_fleet(place, broken={"command": [sys.executable, "-c", "raise SystemExit('no licence found')"]})
