@@ -282,3 +282,17 @@ def test_a_full_disk_costs_log_lines_and_neither_supervisord_nor_the_fleet(fleet
     fleet.is_exactly_declared()
     assert fleet.server("calm")["pid"] == before
     assert not [*fleet.paths.programs.glob(".*"), *fleet.paths.sections.glob(".*")]
+
+
+def test_a_supervisord_that_does_not_answer_is_said_to_be_so(fleet: TestFleet):
+    """Stopped, swapped out or blocked by its disk: an operator who asks must not wait for ever."""
+    fleet.start()
+    assert fleet.process is not None
+    wait_for(fleet.status, "it answers")
+    fleet.process.send_signal(signal.SIGSTOP)
+    try:
+        shown = fleet.ctl("fleet", "restart", "all", limit_s=20.0)
+    finally:
+        fleet.process.send_signal(signal.SIGCONT)
+    assert shown.returncode == 4
+    assert "supervisord does not answer within 5 s" in shown.stdout
