@@ -210,7 +210,7 @@ class Ledger:
             async with self._turn:
                 return await getattr(connection, method)(self._sql[name], *arguments, timeout=STATEMENT_S)
         except LOST as error:
-            raise LedgerAwayError(f"PostgreSQL: {error}") from error
+            raise LedgerAwayError(f"PostgreSQL: {_words(error)}") from error
 
     # The connection
 
@@ -287,12 +287,18 @@ class Ledger:
         )  # fmt: skip
 
     def _lose(self, error: BaseException) -> None:
-        self.trouble = str(error) or type(error).__name__
+        self.trouble = _words(error)
         self._connected.clear()
         connection, self._connection = self._connection, None
         if connection is not None:
             _log.warning("PostgreSQL is away: %s", self.trouble)
             connection.terminate()
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it does not answer within {STATEMENT_S:g} s"
+    return str(error) or type(error).__name__
 
 
 def _recorded(row: Record) -> Recorded:
