@@ -217,7 +217,7 @@ class Ledger:
     async def _open(self) -> None:
         dsn = self._dsn()
         if missing := await pending(dsn):
-            raise MigrationError(f"the database lacks {', '.join(missing)}: migrate it (`postern up` does)")
+            raise MigrationError(f"the database lacks {', '.join(missing)}: bring it up to date with `postern migrate`")
         connection = await connect(dsn, timeout_s=STATEMENT_S, application_name="postern fleet")
         try:
             for server in sorted(self._locked):

@@ -63,8 +63,8 @@ def command(
 @_state
 def down(registry: Path | None, state_dir: Path | None) -> None:
     """End what `postern up` keeps running here, and wait until nothing is left."""
-    beside = registry.absolute().parent if registry is not None else Path.cwd()
-    state = (state_dir or beside / STATE).absolute()
+    beside = _absolute(registry).parent if registry is not None else Path.cwd()
+    state = _absolute(state_dir or beside / STATE)
     with _told(state):
         click.echo(stop_detached(state))
 
@@ -85,6 +85,11 @@ def _told(state: Path) -> Generator[None]:
         with contextlib.suppress(OSError):
             click.echo(f"\n{where}{error.strerror}\n  ({advice})", err=True)
         os._exit(UpError.exit_code)  # what a full disk did not take would be written again, and change the exit code
+
+
+def _absolute(path: Path) -> Path:
+    """Return the path from the root on; without `..`, which leads through a directory that may be removed later."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def _attached(options: Options) -> int:
@@ -109,13 +114,13 @@ def _options(
     if demo and registry is not None:
         raise click.UsageError("--demo brings its own registry file; leave one of the two out")
     if not demo:
-        registry = (registry or Path(REGISTRY)).absolute()
+        registry = _absolute(registry or Path(REGISTRY))
         if not registry.exists():
             raise click.UsageError(f"{registry} does not exist: name your registry with -f FILE, or try --demo")
     beside = registry.parent if registry is not None else Path.cwd()
     return Options(
         registry=registry,
-        state=(state_dir or beside / STATE).absolute(),
+        state=_absolute(state_dir or beside / STATE),
         database_url=database_url or None,
         environ=os.environ,
         ready_file=ready_file,

@@ -18,7 +18,7 @@ from supervisor_plugin.processes import Identity, is_alive, start_ticks
 from supervisor_plugin.up.claim import already_up, claim, holder
 from supervisor_plugin.up.errors import AlreadyUpError, DetachedError, UpError
 from supervisor_plugin.up.interrupts import taken_signals
-from supervisor_plugin.up.leftovers import end_leftovers
+from supervisor_plugin.up.leftovers import end_leftovers, running_supervisords
 
 LOG = "up.log"
 STARTING = "detach.lock"
@@ -108,10 +108,11 @@ def down(state: Path) -> str:
 
 
 def _end_left(state: Path) -> list[str]:
-    """End what a `postern up` has left that was killed."""
+    """End what a `postern up` has left that was killed, or whose state directory was removed."""
     paths = Paths(state=state, registry=state)
-    if not paths.instance.exists():
+    if not (paths.instance.exists() or any(running_supervisords(paths))):
         return []
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with claim(state):
         return asyncio.run(end_leftovers(paths, STOP_LIMIT_S, hurry=lambda: False))
 

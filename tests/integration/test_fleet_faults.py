@@ -247,6 +247,8 @@ def test_a_recycled_pid_in_a_row_is_never_signalled_and_the_time_nobody_looked_c
 def test_limits_and_working_directory_reach_the_process(fleet: TestFleet):
     limits = {"memory_bytes": 512 << 20, "open_files": 99}
     fleet.add("alpha", lifecycle=limits, cwd=str(fleet.base), env={"PYTHONPATH": str(ROOT)})
+    fleet.add("beta", env={"PYTHONPATH": str(ROOT)})
+    del fleet.servers["beta"]["cwd"]
     fleet.start()
     pid = fleet.wait("alpha", "running")["pid"]
     lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
@@ -254,7 +256,8 @@ def test_limits_and_working_directory_reach_the_process(fleet: TestFleet):
     assert found["Max address space"] == [str(512 << 20)] * 2
     assert found["Max open files"] == ["99"] * 2
     assert found["Max core file size"] == ["0"] * 2
-    assert Path(f"/proc/{pid}/cwd").resolve() == fleet.base.resolve()
+    beta = fleet.wait("beta", "running")["pid"]  # the registry's directory, and not the one supervisord was started in
+    assert {Path(f"/proc/{each}/cwd").resolve() for each in (pid, beta)} == {fleet.base.resolve()}
 
 
 def test_a_full_disk_costs_log_lines_and_neither_supervisord_nor_the_fleet(fleet: TestFleet):
