@@ -79,6 +79,7 @@ class Programs:
     async def write(self, fleet: Fleet) -> Changed:
         """Write the files and let supervisord read them; raises RegistryRefusedError with everything as it was."""
         before = self._read()
+        await self._require_proxy(before)
         try:
             after = program_files(fleet, self._paths, self._instance, None)
         except ConfigError as error:
@@ -96,6 +97,21 @@ class Programs:
             self._restore(before)
             raise RegistryRefusedError(f"cannot write {error.filename}: {error.strerror}") from error
         return Changed(*(_ours(names) for names in (added, replaced, removed)))
+
+    async def _require_proxy(self, before: Mapping[str, str]) -> None:
+        """Refuse to go on where the proxy's file was removed: only `postern up` knows what to write into it."""
+        if PROXY in before:
+            return
+        try:
+            running = {
+                server["name"] for server in (await self._client.status())["servers"] if server.get("supervised")
+            }
+        except SupervisordError as error:
+            raise RegistryRefusedError(f"supervisord does not say what runs: {error}") from error
+        if PROXY in running:
+            raise RegistryRefusedError(
+                f"{self._proxy_file} was removed: `postern down` and `postern up` write it again"
+            )
 
     def _restore(self, before: Mapping[str, str]) -> None:
         try:

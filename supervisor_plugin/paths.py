@@ -101,6 +101,7 @@ def hold_exactly(directory: Path, suffix: str, texts: Mapping[str, str]) -> None
     Where one of them cannot be written, on a full disk for instance, OSError is raised and nothing has changed.
     """
     staged: dict[Path, Path] = {}
+    directory.mkdir(mode=0o700, exist_ok=True)
     try:
         for name, text in texts.items():
             path = directory / f"{name}{suffix}"

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -285,6 +286,44 @@ def test_a_full_disk_costs_log_lines_and_neither_supervisord_nor_the_fleet(fleet
     fleet.is_exactly_declared()
     assert fleet.server("calm")["pid"] == before
     assert not [*fleet.paths.programs.glob(".*"), *fleet.paths.sections.glob(".*")]
+
+
+def test_a_removed_log_directory_is_made_again_and_keeps_nothing_from_starting(fleet: TestFleet):
+    """Somebody made room on the disk; the next one to start would have been the listener."""
+    fleet.add("alpha")
+    fleet.start()
+    fleet.wait_all()
+    shutil.rmtree(fleet.paths.logs)
+    assert fleet.ctl("fleet", "restart", "alpha").returncode == 0
+    listener = fleet.listener_pid_of_lock()
+    assert listener is not None
+    kill(listener, signal.SIGKILL)
+    wait_for(lambda: fleet.listener_pid_of_lock() not in (None, listener), "the listener is back")
+    fleet.wait_all()
+    fleet.is_exactly_declared()
+    assert (fleet.paths.logs / "alpha.log").exists()
+    assert fleet.paths.logs.stat().st_mode & 0o777 == 0o700
+
+
+def test_removed_program_files_do_not_end_the_proxy(fleet: TestFleet):
+    """They are generated, so somebody will remove them; the proxy is declared by nothing else."""
+    fleet.add("alpha")
+    fleet.add_proxy()
+    fleet.start()
+    fleet.wait("alpha", "running")
+    pid = fleet.wait("postern-proxy", "running")["pid"]
+    texts = {path: path.read_text() for path in fleet.paths.programs.iterdir()}
+    shutil.rmtree(fleet.paths.programs)
+    refused = fleet.ctl("fleet", "reconcile")
+    assert refused.returncode == 1
+    assert "postern-proxy.conf was removed: `postern down` and `postern up` write it again" in refused.stdout
+    assert fleet.server("postern-proxy")["pid"] == pid
+    fleet.paths.programs.mkdir()
+    proxy = fleet.paths.programs / "postern-proxy.conf"
+    proxy.write_text(texts[proxy])
+    assert fleet.ctl("fleet", "reconcile").returncode == 0
+    assert {path: path.read_text() for path in fleet.paths.programs.iterdir()} == texts
+    assert fleet.server("postern-proxy")["pid"] == pid
 
 
 def test_a_supervisord_that_does_not_answer_is_said_to_be_so(fleet: TestFleet):
