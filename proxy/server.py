@@ -82,6 +82,8 @@ async def serve(
             gc.set_threshold(*_GC_THRESHOLDS)
             _log.info("listening on %s:%d", fleet.proxy.host, fleet.proxy.port)
             await listener.start(listening)
+            if worker is not None:
+                worker.beat(asyncio.get_running_loop())
             await stopped.wait()
             await listener.close(runtime.fleet.proxy.drain_s)
             await _until_recorded(runtime)
