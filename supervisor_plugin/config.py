@@ -16,13 +16,12 @@ import os
 import re
 import resource
 import shlex
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 from registry.models import Fleet, Server
 from supervisor_plugin.names import LISTENER, PROXY
-from supervisor_plugin.paths import Paths, create_private, hold_exactly, prepare, write_private
+from supervisor_plugin.paths import Paths, hold_exactly, instance_id, prepare, write_private
 from supervisor_plugin.sections import write_sections
 
 RESERVED = frozenset({LISTENER, PROXY})
@@ -194,11 +193,6 @@ def write_programs(programs: Mapping[str, str], directory: Path) -> None:
 def default_proxy(paths: Paths) -> tuple[str, ...]:
     """Return the argument vector of the proxy's program."""
     return (str(paths.postern), "proxy")
-
-
-def instance_id(paths: Paths) -> str:
-    """Return this fleet's id, made once: two fleets with one id would end each other's processes."""
-    return create_private(paths.instance, f"{uuid.uuid4()}\n")
 
 
 def write_supervisord_config(fleet: Fleet, paths: Paths, proxy: tuple[str, ...] | None = ()) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,11 @@ class Paths:
         return self.state / "instance"
 
     @property
+    def instance_of(self) -> Path:
+        """The file that says which directory the id was made for."""
+        return self.state / "instance.of"
+
+    @property
     def lock(self) -> Path:
         """Held by the listener while it lives, its clean-up after supervisord's death included."""
         return self.state / "listener.lock"
@@ -88,6 +94,30 @@ def prepare(paths: Paths) -> None:
     for directory in (paths.state, paths.programs, paths.sections, paths.logs, paths.bridge):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.state.chmod(0o700)
+
+
+def read_instance(paths: Paths) -> str | None:
+    """Return this fleet's id; None where it has none yet, or only that of a directory of which this one is a copy."""
+    try:
+        if paths.instance_of.exists() and paths.instance_of.read_text(encoding="ascii").strip() != _identity(paths):
+            return None
+        return paths.instance.read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def instance_id(paths: Paths) -> str:
+    """Return this fleet's id, made once for each directory: two fleets with one id would end each other's processes."""
+    known = read_instance(paths)
+    if known is None:
+        paths.instance.unlink(missing_ok=True)
+    write_private(paths.instance_of, f"{_identity(paths)}\n")
+    return known or create_private(paths.instance, f"{uuid.uuid4()}\n")
+
+
+def _identity(paths: Paths) -> str:
+    """Return what a directory keeps when it is moved, and its copy has not."""
+    return str(paths.state.stat().st_ino)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from registry.database.locks import opened, takes
-from supervisor_plugin.paths import Paths
+from supervisor_plugin.paths import Paths, read_instance
 from supervisor_plugin.processes import Identity, is_alive, start_ticks
 from supervisor_plugin.up.claim import already_up, claim, holder
 from supervisor_plugin.up.errors import AlreadyUpError, DetachedError, UpError
@@ -110,7 +110,7 @@ def down(state: Path) -> str:
 def _end_left(state: Path) -> list[str]:
     """End what a `postern up` has left that was killed, or whose state directory was removed."""
     paths = Paths(state=state, registry=state)
-    if not (paths.instance.exists() or any(running_supervisords(paths))):
+    if read_instance(paths) is None and not any(running_supervisords(paths)):
         return []
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with claim(state):

@@ -1,5 +1,6 @@
 """`postern up` as a person meets it: real PostgreSQL, supervisord, proxy and servers; real signals; and nothing left behind."""
 
+import contextlib
 import json
 import os
 import pty
@@ -108,7 +109,8 @@ class Place:
             process.wait(timeout=30)
         if self.state.exists():
             for pid in [int(entry.split()[0]) for entry in self.left()]:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # some end with those that were killed before them
+                    os.kill(pid, signal.SIGKILL)
             base = default_base(self.state)
             EmbeddedPostgres(base).stop()
             shutil.rmtree(base, ignore_errors=True)
@@ -465,6 +467,25 @@ def test_down_ends_what_a_killed_up_has_left(place: Place) -> None:
     assert "left from an earlier run: supervisord" in said
     assert place.left() == []
     assert "nothing is up" in place.run("down")[1]
+
+
+def test_commands_in_a_copy_of_the_directory_leave_the_fleet_alone(place: Place) -> None:
+    """Somebody makes a second environment out of the first: its processes are not the copy's leftovers."""
+    write_fleet(place, echo={})
+    place.bring_up()
+    before = place.left()
+    copy = make_place()
+    try:
+        shutil.copytree(place.state, copy.state, ignore=shutil.ignore_patterns("*.sock"))
+        code, said = copy.run("down")
+        assert (code, "nothing is up" in said) == (0, True), said
+        shutil.copy(place.root / "postern.yaml", copy.root)
+        code, said = copy.run("up")
+        assert (code, "is taken by" in said) == (3, True), said
+        assert place.left() == before
+        assert answers(place)
+    finally:
+        copy.clean()
 
 
 def test_detached_fleet_that_does_not_come_up_says_why(place: Place) -> None:

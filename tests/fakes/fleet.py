@@ -20,9 +20,9 @@ from typing import Any, Self, TypeVar
 from registry.database.pool import connection
 from registry.loader import load
 from supervisor_plugin.client import SupervisorClient, SupervisordError
-from supervisor_plugin.config import instance_id, supervisorctl_argv, supervisord_argv, write_supervisord_config
+from supervisor_plugin.config import supervisorctl_argv, supervisord_argv, write_supervisord_config
 from supervisor_plugin.guardian import end_fleet
-from supervisor_plugin.paths import Paths, prepare, write_private
+from supervisor_plugin.paths import Paths, instance_id, prepare, write_private
 from supervisor_plugin.processes import Marked, marked_processes
 from tests.fixtures_postgres import run_apart
 from tests.ports import free_port
