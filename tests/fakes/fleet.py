@@ -87,6 +87,8 @@ class TestFleet:
     def add(self, name: str, *modes: str, **changes: Any) -> int:
         """Declare a tiny server and return its port."""
         port = free_port()
+        if "other-port" in modes:
+            free_port()  # the one that it takes instead, which no other server may have
         argv = [sys.executable, "-m", "tests.fakes.tiny_mcp", "--port", "{port}", "--mode", ",".join(modes)]
         server: dict[str, Any] = {
             "display_name": name, "description": f"the tiny server {name}", "port": port, "command": argv,
