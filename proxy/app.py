@@ -59,6 +59,7 @@ class App:
             "status": "ready" if why is None else "unready",
             "reason": why,
             "registry": "current" if refused is None else "the last reload was refused; the older registry is in force",
+            "unwell": list(self._runtime.background.unwell()),
         }
         return JSONResponse(body, status_code=200 if why is None else 503)
 

@@ -3,7 +3,7 @@
 Every figure is a count that the worker keeps anyway, so that a scrape costs nothing on the way of a request.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from proxy.audit.limits import Counters
@@ -13,13 +13,18 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a worker knows of itself. `drift` counts by server what is not as pinned now."""
+    """What a worker knows of itself. `drift` counts by server what is not as pinned now.
+
+    `ended` counts by background job how often it has ended, `unwell` names those that do not run as they should.
+    """
 
     counters: Counters
     is_audit_healthy: bool
     in_flight: int
     queued: int
     drift: Mapping[str, int]
+    ended: Mapping[str, int]
+    unwell: Collection[str]
 
 
 def render(figures: Figures) -> str:
@@ -33,6 +38,10 @@ def render(figures: Figures) -> str:
         lines += _sample(f"postern_audit_{name}_total", "counter", f"Audit writer: {name}.", value)
     lines += _head("postern_contract_drift", "gauge", "Tools, prompts and resources that are not as pinned, by server.")
     lines += [f'postern_contract_drift{{server="{name}"}} {count}' for name, count in sorted(figures.drift.items())]
+    lines += _head("postern_background_healthy", "gauge", "Whether a background job of this worker runs.")
+    lines += [f'postern_background_healthy{{job="{name}"}} {int(name not in figures.unwell)}' for name in figures.ended]
+    lines += _head("postern_background_ended_total", "counter", "How often it has ended and was begun again.")
+    lines += [f'postern_background_ended_total{{job="{name}"}} {count}' for name, count in figures.ended.items()]
     return "\n".join(lines) + "\n"
 
 

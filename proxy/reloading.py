@@ -24,8 +24,8 @@ class RegistryFindingsError(Exception):
     """The registry does not pass the gate; the message holds every finding."""
 
 
-def reload_on_signal(runtime: Runtime, only: str | None) -> "asyncio.Task[None]":
-    """Read the registry again at each SIGHUP; the returned task does the reading."""
+def reload_on_signal(runtime: Runtime, only: str | None) -> None:
+    """Read the registry again at each SIGHUP, until the runtime is closed or drains."""
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
 
@@ -33,23 +33,27 @@ def reload_on_signal(runtime: Runtime, only: str | None) -> "asyncio.Task[None]"
         while True:
             await asked.wait()
             asked.clear()
-            await reload(runtime, only)
+            if not runtime.draining:
+                await reload(runtime, only)
 
-    return asyncio.create_task(reload_when_asked())
+    runtime.background.keep("reload", reload_when_asked)
 
 
 async def reload(runtime: Runtime, only: str | None) -> None:
     """Pass the gate again. A bad registry is refused as a whole, said so, and the old one stays in force (SPEC R4)."""
+    refused: str | None = "a defect, which the log shows"
     try:
         fleet = await asyncio.to_thread(load_fleet, runtime.settings.registry, only)
         await runtime.check_tables(fleet)
         changed = runtime.apply(fleet)
     except (RegistryFindingsError, StartError, SecretError, DatabaseError, ValueError) as error:
-        runtime.refused_reload = str(error)
+        refused = str(error)
         _log.error("the registry was not reloaded, the old one stays in force: %s", error)
-        return
-    runtime.refused_reload = None
-    _log.info("registry reloaded; changed servers: %s", ", ".join(changed) or "none")
+    else:
+        refused = None
+        _log.info("registry reloaded; changed servers: %s", ", ".join(changed) or "none")
+    finally:
+        runtime.refused_reload = refused
 
 
 def load_fleet(path: Path, only: str | None) -> Fleet:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic, time
 from typing import Self
@@ -21,6 +22,7 @@ from proxy.auth.nonces import PostgresNonces
 from proxy.authorize import Policy
 from proxy.availability import CHANNEL as SERVICES_CHANNEL
 from proxy.availability import ServiceBoard
+from proxy.background import Background, Job
 from proxy.door import Door
 from proxy.edge import HttpExchange
 from proxy.exchange import Header
@@ -64,6 +66,7 @@ class Runtime:
         self.roads: dict[str, Road] = {}
         self._routes: dict[str, Route] = {}
         self._retiring: set[asyncio.Task[None]] = set()
+        self.background = Background()
 
     async def __aenter__(self) -> Self:
         try:
@@ -107,7 +110,7 @@ class Runtime:
         async with self.pool.acquire() as connection:
             if closed := await close_interrupted(connection, self.audit):
                 _log.warning("%d requests of a proxy that ended were closed as interrupted", closed)
-        await self._start_background()
+        self._start_background()
 
     async def check_tables(self, fleet: Fleet) -> None:
         """Hold the declared tables of a fleet to the database; raise `TablesError` where a strict one is not so."""
@@ -190,21 +193,22 @@ class Runtime:
         for road in self.roads.values():
             await road.aclose()
 
-    async def _start_background(self) -> None:
+    def _start_background(self) -> None:
         handlers = {
             SERVICES_CHANNEL: self._services_changed,
             SESSIONS_CHANNEL: self.keeper.changed,
             CONTRACTS_CHANNEL: self._guards.heard,
         }
-        jobs = [
-            self.board.run(),
-            listen(self.settings.dsn, handlers, self._may_have_missed),
-            self.keeper.run(),
-            close_interrupted_forever(self.audit, step=self.fleet.audit.partition),
-            self._nonces.prune_forever(time),
-        ]
-        tasks = [asyncio.create_task(job) for job in jobs]
-        self._stack.push_async_callback(_cancel, tasks)
+        jobs: dict[str, Job] = {
+            "services": self.board.run,
+            "notifications": partial(listen, self.settings.dsn, handlers, self._may_have_missed),
+            "sessions": self.keeper.run,
+            "interrupted": partial(close_interrupted_forever, self.audit, step=self.fleet.audit.partition),
+            "nonces": partial(self._nonces.prune_forever, time),
+        }
+        self._stack.push_async_callback(self.background.aclose)
+        for name, job in jobs.items():
+            self.background.keep(name, job)
 
     def _services_changed(self, server: str) -> None:
         self.board.notify()
@@ -223,19 +227,15 @@ class Runtime:
         """Return what `/metrics` shows of this worker."""
         drift = {name: findings for name, (_, findings) in self._guards.observed().items()}
         audit = self.audit
-        return Figures(audit.counters, audit.healthy, self.executor.in_flight, audit.queued, drift)
+        jobs = self.background
+        ended, unwell = jobs.failures(), jobs.unwell()
+        return Figures(audit.counters, audit.healthy, self.executor.in_flight, audit.queued, drift, ended, {*unwell})
 
     def unready(self) -> str | None:
         """Why this worker should get no traffic; None if it should."""
         if self.draining:
             return "draining"
         return None if self.audit.healthy else "the audit store is not reachable"
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _is_rerouted(before: Mapping[str, Server], after: Mapping[str, Server], name: str) -> bool:

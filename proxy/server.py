@@ -76,15 +76,16 @@ async def serve(
             app = App(runtime)
             listener = Listener(app, runtime.exchange_type, refuse=app.refuse, max_connections=take_descriptors() // 2)
             stopped = _drain_on_signals(listener, runtime, worker)
-            reloading = reload_on_signal(runtime, only)
+            reload_on_signal(runtime, only)
             gc.collect()
             gc.freeze()
             gc.set_threshold(*_GC_THRESHOLDS)
             _log.info("listening on %s:%d", fleet.proxy.host, fleet.proxy.port)
             await listener.start(listening)
+            if worker is not None:
+                worker.beat(asyncio.get_running_loop())
             await stopped.wait()
             await listener.close(runtime.fleet.proxy.drain_s)
-            reloading.cancel()
             await _until_recorded(runtime)
 
 

@@ -1,5 +1,6 @@
 """What the proxy is told by its environment; the only reader of it in this package."""
 
+import logging
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,13 +30,16 @@ class Settings:
         host's name), `POSTERN_LOG` the log level.
         """
         state_dir = Path(environ.get("POSTERN_STATE_DIR", ".postern")).absolute()
+        log_level = environ.get("POSTERN_LOG") or "info"
+        if log_level.upper() not in logging.getLevelNamesMapping():
+            raise SettingsError(f"POSTERN_LOG={log_level}: write debug, info, warning, error or critical")
         return cls(
             registry=Path(environ.get("POSTERN_REGISTRY", "postern.yaml")).absolute(),
             state_dir=state_dir,
             dsn=_read_dsn(environ, state_dir),
             instance=environ.get("POSTERN_INSTANCE") or socket.gethostname(),
             host=environ.get("POSTERN_HOST") or socket.gethostname(),
-            log_level=environ.get("POSTERN_LOG", "info"),
+            log_level=log_level,
         )
 
 
@@ -64,6 +68,11 @@ def _read_dsn(environ: Mapping[str, str], state_dir: Path) -> Dsn:
 
 def _dsn_from_file(path: Path) -> Dsn:
     try:
-        return Dsn(path.read_text(encoding="utf-8").strip())
+        address = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SettingsError(f"cannot read the database address from {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"cannot read the database address from {path}: it is not UTF-8 text") from error
+    if not address:
+        raise SettingsError(f"cannot read the database address from {path}: it is empty; write postgresql://… into it")
+    return Dsn(address)

@@ -16,13 +16,12 @@ import os
 import re
 import resource
 import shlex
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 from registry.models import Fleet, Server
 from supervisor_plugin.names import LISTENER, PROXY
-from supervisor_plugin.paths import Paths, create_private, prepare, write_private
+from supervisor_plugin.paths import Paths, hold_exactly, instance_id, prepare, write_private
 from supervisor_plugin.sections import write_sections
 
 RESERVED = frozenset({LISTENER, PROXY})
@@ -39,6 +38,11 @@ def escape(value: str) -> str:
     if _UNCARRIABLE.search(value):
         raise ConfigError(f"supervisord.conf cannot carry {value!r}: no control characters, ` ;`, ` #` or outer spaces")
     return value.replace("%", "%%")
+
+
+def _log_file(paths: Paths, name: str) -> str:
+    """Write the address of a program's log, whose `%` supervisord expands twice, unlike that of any other value."""
+    return escape(escape(str(paths.logs / name)))
 
 
 def environment(variables: Mapping[str, str]) -> str:
@@ -108,7 +112,7 @@ def _listener_section(paths: Paths, instance: str) -> str:
             "autorestart": "true",
             "stopwaitsecs": "30",
             "stdout_logfile": "NONE",
-            "stderr_logfile": escape(str(paths.logs / f"{LISTENER}.err")),
+            "stderr_logfile": _log_file(paths, f"{LISTENER}.err"),
             "stderr_logfile_maxbytes": "5MB",
             "environment": environment(base_environment(paths, instance) | _dsn_environment(paths.dsn_file)),
         },
@@ -152,7 +156,7 @@ def program_file(
             "killasgroup": "true",
             "umask": "027",
             "redirect_stderr": "true",
-            "stdout_logfile": escape(str(paths.logs / f"{name}.log")),
+            "stdout_logfile": _log_file(paths, f"{name}.log"),
             "stdout_logfile_maxbytes": "20MB",
             "stdout_logfile_backups": "3",
             "environment": environment({**variables, "POSTERN_SERVER": name}),
@@ -182,24 +186,13 @@ def program_files(fleet: Fleet, paths: Paths, instance: str, proxy: tuple[str, .
 
 
 def write_programs(programs: Mapping[str, str], directory: Path) -> None:
-    """Make the directory hold exactly these programs; a file that already says the same is not touched."""
-    for stale in directory.glob("*.conf"):
-        if stale.stem not in programs:
-            stale.unlink()
-    for name, text in programs.items():
-        path = directory / f"{name}.conf"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_private(path, text)
+    """Make the directory hold exactly these programs, or raise OSError and leave it as it was."""
+    hold_exactly(directory, ".conf", programs)
 
 
 def default_proxy(paths: Paths) -> tuple[str, ...]:
     """Return the argument vector of the proxy's program."""
     return (str(paths.postern), "proxy")
-
-
-def instance_id(paths: Paths) -> str:
-    """Return this fleet's id, made once: two fleets with one id would end each other's processes."""
-    return create_private(paths.instance, f"{uuid.uuid4()}\n")
 
 
 def write_supervisord_config(fleet: Fleet, paths: Paths, proxy: tuple[str, ...] | None = ()) -> Path:

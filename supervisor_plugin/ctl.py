@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 refused or failed, 2 usage, 3 something is not healthy, 4 
 import importlib
 import json
 import shlex
+import socket
 import xmlrpc.client
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ fleet start | stop | restart NAME ...     through the gate, with health check an
 fleet reconcile [--json]                  read the registry again and make what runs what is declared
 fleet explain NAME [--json]               why one server is in its state, and what happens next"""
 
+STATUS_S = 5.0
 OK, REFUSED, USAGE_ERROR, UNWELL, UNREACHABLE = range(5)
 
 
@@ -43,6 +45,11 @@ class FleetCommands(_supervisorctl.ControllerPluginBase):
         except xmlrpc.client.Fault as fault:
             self._print(f"fleet {verb}: {fault.faultString.removeprefix('FAILED: ')}")
             code = REFUSED
+        except TimeoutError:
+            self._print(
+                f"fleet: supervisord does not answer within {STATUS_S:g} s; is it stopped, or the machine too busy?"
+            )
+            code = UNREACHABLE
         except (OSError, xmlrpc.client.ProtocolError) as error:
             self._print(f"fleet: supervisord cannot be reached: {error}")
             code = UNREACHABLE
@@ -64,7 +71,7 @@ class FleetCommands(_supervisorctl.ControllerPluginBase):
 
     def _status(self, names: list[str], as_json: bool) -> int:
         # No `upcheck` first: it faults while supervisord is stopping, which is when one wants to look.
-        status = json.loads(self._fleet().status())
+        status = self._read_status()
         known = {server["name"] for server in status["servers"]}
         if not known.issuperset(names):
             unknown = ", ".join(name for name in names if name not in known)
@@ -114,7 +121,18 @@ class FleetCommands(_supervisorctl.ControllerPluginBase):
         self.ctl.output(text)
 
     def _fleet(self) -> Any:
+        """Return the namespace `fleet` of a supervisord that answers: what it is asked may take minutes."""
+        self._read_status()
         return self.ctl.get_server_proxy("fleet")
+
+    def _read_status(self) -> dict[str, Any]:
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(STATUS_S)
+        try:
+            status: dict[str, Any] = json.loads(self.ctl.get_server_proxy("fleet").status())
+        finally:
+            socket.setdefaulttimeout(before)
+        return status
 
 
 def make_fleet_commands(controller: Any, **_settings: str) -> FleetCommands:

@@ -1,6 +1,7 @@
 """The gate as the listener uses it: a registry is accepted whole, or refused with words, and then the old one stays."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from supervisor_plugin.names import LISTENER, PROXY
 from supervisor_plugin.paths import Paths
 from supervisor_plugin.processes import Identity, signal_ours
 from supervisor_plugin.sections import write_sections
+
+_log = logging.getLogger("postern.fleet")
 
 
 class RegistryRefusedError(Exception):
@@ -76,20 +79,45 @@ class Programs:
     async def write(self, fleet: Fleet) -> Changed:
         """Write the files and let supervisord read them; raises RegistryRefusedError with everything as it was."""
         before = self._read()
+        await self._require_proxy(before)
         try:
             after = program_files(fleet, self._paths, self._instance, None)
         except ConfigError as error:
             raise RegistryRefusedError(str(error)) from error
         if PROXY in before:
             after[PROXY] = before[PROXY]
-        write_programs(after, self._paths.programs)
         try:
+            write_programs(after, self._paths.programs)
             added, replaced, removed = await self._client.apply_config()
+            write_sections(fleet, self._paths)
         except SupervisordError as error:
-            write_programs(before, self._paths.programs)
+            self._restore(before)
             raise RegistryRefusedError(f"supervisord does not take it: {error}") from error
-        write_sections(fleet, self._paths)
+        except OSError as error:
+            self._restore(before)
+            raise RegistryRefusedError(f"cannot write {error.filename}: {error.strerror}") from error
         return Changed(*(_ours(names) for names in (added, replaced, removed)))
+
+    async def _require_proxy(self, before: Mapping[str, str]) -> None:
+        """Refuse to go on where the proxy's file was removed: only `postern up` knows what to write into it."""
+        if PROXY in before:
+            return
+        try:
+            running = {
+                server["name"] for server in (await self._client.status())["servers"] if server.get("supervised")
+            }
+        except SupervisordError as error:
+            raise RegistryRefusedError(f"supervisord does not say what runs: {error}") from error
+        if PROXY in running:
+            raise RegistryRefusedError(
+                f"{self._proxy_file} was removed: `postern down` and `postern up` write it again"
+            )
+
+    def _restore(self, before: Mapping[str, str]) -> None:
+        try:
+            write_programs(before, self._paths.programs)
+        except OSError as error:
+            _log.error("%s could not be put back as it was: %s", self._paths.programs, error)
 
     def _read(self) -> dict[str, str]:
         return {path.stem: path.read_text(encoding="utf-8") for path in self._paths.programs.glob("*.conf")}

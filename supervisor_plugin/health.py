@@ -256,10 +256,13 @@ class ProxyProbe:
 
 def _said(ready: httpx2.Response) -> str:
     """Return what `/readyz` has to say that an operator should know; nothing if all is well."""
-    if ready.status_code != 200:
-        return f"not ready: {ready.text[:200]}"
     try:
-        registry = ready.json()["registry"]
-    except (ValueError, KeyError, TypeError):
-        return ""
-    return "" if registry == "current" else f"registry: {registry}"[:200]
+        said = ready.json()
+        if ready.status_code != 200:
+            return f"not ready: {said['reason']}"[:200]
+        registry, unwell = said["registry"], said.get("unwell", ())
+        notes = [] if registry == "current" else [f"registry: {registry}"]
+        notes += [f"background jobs that do not run: {', '.join(unwell)}; see its log"] if unwell else []
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "" if ready.status_code == 200 else f"not ready: {ready.text[:200]}"
+    return "; ".join(notes)[:200]

@@ -4,6 +4,7 @@ The server gets its declared variables and nothing else of ours: no secret of an
 way to supervisord. Secrets are resolved here, at the last moment, and live only in the new process.
 """
 
+import contextlib
 import os
 import secrets
 import sys
@@ -43,10 +44,15 @@ class LaunchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything that becomes the process. The environment holds secrets and is no part of the repr."""
+    """Everything that becomes the process. The environment holds secrets and is no part of the repr.
+
+    Without a `cwd` it starts in `base`, the registry's directory as it is now: supervisord's own may be one that was
+    replaced since.
+    """
 
     argv: tuple[str, ...]
     environment: "Environment"
+    base: str
     cwd: str | None
     limits: Limits
     user: User
@@ -137,6 +143,7 @@ def plan_launch(section: Section, settings: Settings, inherited: Mapping[str, st
     return Launch(
         argv=server_argv(server, settings.paths, token),
         environment=server_environment(section, inherited, user, markers(settings.instance, server.name)),
+        base=section.base,
         cwd=server.cwd,
         limits=declared_limits(server) if server.transport == "http" else Limits(),
         user=user,
@@ -153,12 +160,14 @@ def launch_of_proxy(argv: Sequence[str], settings: Settings, inherited: Mapping[
     """Return the proxy: our own program, which resolves the secrets of the whole fleet and so keeps the environment."""
     kept = {name: value for name, value in inherited.items() if not name.startswith("SUPERVISOR_")}
     environment = Environment(kept | markers(settings.instance, PROXY))
-    return Launch(tuple(argv), environment, None, Limits(), current_user())
+    return Launch(tuple(argv), environment, str(settings.paths.registry.parent), None, Limits(), current_user())
 
 
 def execute(launch: Launch, parent: int) -> NoReturn:
     """Become the server; raises OSError if it cannot be executed."""
     restore_signals()
+    with contextlib.suppress(OSError):  # before `become`: like supervisord's own, it need not be open to that user
+        os.chdir(launch.base)
     become(launch.user)
     if launch.cwd is not None:
         os.chdir(launch.cwd)

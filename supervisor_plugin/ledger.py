@@ -210,14 +210,14 @@ class Ledger:
             async with self._turn:
                 return await getattr(connection, method)(self._sql[name], *arguments, timeout=STATEMENT_S)
         except LOST as error:
-            raise LedgerAwayError(f"PostgreSQL: {error}") from error
+            raise LedgerAwayError(f"PostgreSQL: {_words(error)}") from error
 
     # The connection
 
     async def _open(self) -> None:
         dsn = self._dsn()
         if missing := await pending(dsn):
-            raise MigrationError(f"the database lacks {', '.join(missing)}: migrate it (`postern up` does)")
+            raise MigrationError(f"the database lacks {', '.join(missing)}: bring it up to date with `postern migrate`")
         connection = await connect(dsn, timeout_s=STATEMENT_S, application_name="postern fleet")
         try:
             for server in sorted(self._locked):
@@ -287,12 +287,18 @@ class Ledger:
         )  # fmt: skip
 
     def _lose(self, error: BaseException) -> None:
-        self.trouble = str(error) or type(error).__name__
+        self.trouble = _words(error)
         self._connected.clear()
         connection, self._connection = self._connection, None
         if connection is not None:
             _log.warning("PostgreSQL is away: %s", self.trouble)
             connection.terminate()
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it does not answer within {STATEMENT_S:g} s"
+    return str(error) or type(error).__name__
 
 
 def _recorded(row: Record) -> Recorded:

@@ -38,6 +38,7 @@ LOCK_POLL_S = 0.1
 FLUSH_S = 3.0
 MAX_GRACE_S = 15.0
 MOOD_RUNNING = 1
+EXIT_CANNOT_START = 3
 
 _log = logging.getLogger("postern.listener")
 
@@ -213,9 +214,11 @@ def command() -> None:
 def main() -> None:
     settings = Settings.of_process()
     if not settings.instance:
-        sys.exit(
-            "postern listener: POSTERN_FLEET is not set; supervisord runs this, with the configuration of `postern up`"
+        click.echo(
+            "postern listener: POSTERN_FLEET is not set; supervisord runs this, with the configuration of `postern up`",
+            err=True,
         )
+        sys.exit(EXIT_CANNOT_START)
     reader, writer = take_standard_streams()
     configure_logging(settings.paths)
     asyncio.run(Listener(settings).run(reader, writer))

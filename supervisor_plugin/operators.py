@@ -20,6 +20,8 @@ HISTORY = 20
 _SPAN = re.compile(r"(\d{1,6})([smhdw])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S, "w": 7 * DAY_S}
 
+_OVERTAKEN = "another command came after this one"
+
 Answer = dict[str, Any]
 
 
@@ -93,7 +95,13 @@ async def _command(controller: Controller, keepers: list[Keeper], event: Event, 
     for keeper in keepers:
         state = await keeper.settled()
         ok = state.status is wanted
-        how = "stopped" if ok and is_held else f"running, {state.health}" if ok else f"{state.status}: {state.reason}"
+        how = (
+            "stopped"
+            if ok and is_held
+            else f"running, {state.health}"
+            if ok
+            else f"{state.status}: {state.reason or _OVERTAKEN}"
+        )
         results.append({"name": keeper.unit.name, "ok": ok, "message": how})
     return {"ok": all(result["ok"] for result in results), "results": results}
 

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +64,11 @@ class Paths:
         return self.state / "instance"
 
     @property
+    def instance_of(self) -> Path:
+        """The file that says which directory the id was made for."""
+        return self.state / "instance.of"
+
+    @property
     def lock(self) -> Path:
         """Held by the listener while it lives, its clean-up after supervisord's death included."""
         return self.state / "listener.lock"
@@ -89,13 +96,69 @@ def prepare(paths: Paths) -> None:
     paths.state.chmod(0o700)
 
 
+def read_instance(paths: Paths) -> str | None:
+    """Return this fleet's id; None where it has none yet, or only that of a directory of which this one is a copy."""
+    try:
+        if paths.instance_of.exists() and paths.instance_of.read_text(encoding="ascii").strip() != _identity(paths):
+            return None
+        return paths.instance.read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def instance_id(paths: Paths) -> str:
+    """Return this fleet's id, made once for each directory: two fleets with one id would end each other's processes."""
+    known = read_instance(paths)
+    if known is None:
+        paths.instance.unlink(missing_ok=True)
+    write_private(paths.instance_of, f"{_identity(paths)}\n")
+    return known or create_private(paths.instance, f"{uuid.uuid4()}\n")
+
+
+def _identity(paths: Paths) -> str:
+    """Return what a directory keeps when it is moved, and its copy has not."""
+    return str(paths.state.stat().st_ino)
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace a file in one step, readable by its owner only."""
+    _stage(path, text).replace(path)
+
+
+def hold_exactly(directory: Path, suffix: str, texts: Mapping[str, str]) -> None:
+    """Make the directory hold exactly these private files, by stem; a file that already says the same is not touched.
+
+    Where one of them cannot be written, on a full disk for instance, OSError is raised and nothing has changed.
+    """
+    staged: dict[Path, Path] = {}
+    directory.mkdir(mode=0o700, exist_ok=True)
+    try:
+        for name, text in texts.items():
+            path = directory / f"{name}{suffix}"
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                staged[path] = _stage(path, text)
+    except OSError:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+        raise
+    for path, temporary in staged.items():
+        temporary.replace(path)
+    for stale in directory.glob(f"*{suffix}"):
+        if stale.stem not in texts:
+            stale.unlink()
+
+
+def _stage(path: Path, text: str) -> Path:
+    """Write a private temporary file beside `path` and return it; on failure leave none."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return temporary
 
 
 def create_private(path: Path, text: str) -> str:

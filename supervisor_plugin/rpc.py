@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from supervisor_plugin.deferred import wake_waiting_callers
+from supervisor_plugin.journal import forgive_logs
 from supervisor_plugin.names import LISTENER
 from supervisor_plugin.snapshot import HealthPage, snapshot
 from supervisor_plugin.supervisord import (
@@ -228,6 +229,7 @@ def make_fleet_interface(supervisord: Supervisord, listener: str = LISTENER, wat
     """Make `[rpcinterface:fleet]`; supervisord calls this once per HTTP server and after every reload."""
     warden = warden_of(supervisord)
     warden.listener_group, warden.watchdog_s = listener, float(watchdog_s)
+    forgive_logs()
     if warden.waker is None:
         warden.waker = Waker(supervisord.options)
         subscribe("SupervisorRunningEvent", functools.partial(_serve_health_page, warden))

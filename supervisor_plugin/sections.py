@@ -6,7 +6,7 @@ A server that crashes while somebody edits the registry is started again under t
 from pathlib import Path
 
 from registry.models import Fleet, Model, OAuth, Server
-from supervisor_plugin.paths import Paths, write_private
+from supervisor_plugin.paths import Paths, hold_exactly
 
 
 class Section(Model):
@@ -36,19 +36,13 @@ def section_of(server: Server, fleet: Fleet, paths: Paths) -> Section:
 
 
 def write_sections(fleet: Fleet, paths: Paths) -> None:
-    """Make the directory hold exactly the sections of the enabled internal servers."""
+    """Make the directory hold exactly the sections of the enabled internal servers, or raise OSError and leave it."""
     texts = {
         server.name: section_of(server, fleet, paths).model_dump_json()
         for server in fleet.enabled_servers()
         if server.type == "internal"
     }
-    for stale in paths.sections.glob("*.json"):
-        if stale.stem not in texts:
-            stale.unlink()
-    for name, text in texts.items():
-        path = section_file(paths, name)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_private(path, text)
+    hold_exactly(paths.sections, ".json", texts)
 
 
 def section_file(paths: Paths, server: str) -> Path:

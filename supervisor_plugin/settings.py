@@ -51,7 +51,8 @@ class Settings:
         file = file or self.paths.state / "dsn-owner"
         try:
             return file.read_text(encoding="utf-8").strip()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise SettingsError(
-                f"no database: cannot read {file} ({error.strerror}); set DATABASE_URL or POSTERN_DSN_FILE"
+                f"no database: cannot read {file} ({reason}); set DATABASE_URL or POSTERN_DSN_FILE"
             ) from error

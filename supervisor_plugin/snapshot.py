@@ -74,6 +74,7 @@ def _listener(warden: Warden, age: float | None) -> dict[str, Any]:
         "pid": process.pid if process else 0,
         "state": state_name(process.state) if process else "MISSING",
         "protocol": listener_state_name(process.listener_state) if process else "",
+        "spawn_error": (process.spawnerr or "") if process else "",
         "report_age_s": age,
         "queued_events": len(group.event_buffer) if group else 0,
         "buffer_size": group.config.buffer_size if group else 0,

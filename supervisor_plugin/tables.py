@@ -49,6 +49,8 @@ def _headlines(status: dict[str, Any]) -> list[str]:
         f"listener  {listener['state']} {listener['protocol']} pid {listener['pid']}, {said}, "
         f"{listener['queued_events']} of {listener['buffer_size']} events queued"
     )
+    if not listener["ok"] and listener.get("spawn_error"):
+        lines.append(f"          it cannot be started: {listener['spawn_error']}")
     lines += [f"{key:<9} {fleet[key]}" for key in ("registry", "database") if fleet.get(key)]
     return lines
 

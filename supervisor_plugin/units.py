@@ -91,7 +91,7 @@ def _server_unit(server: Server, fleet: Fleet, paths: Paths, environ: Mapping[st
         mode=server.lifecycle.reconcile,
         definition=_definition(server),
         command=server.command,
-        cwd=server.cwd,
+        cwd=server.cwd or str(paths.registry.parent),
         search_path=environ.get("PATH", os.defpath),
         make_probe=lambda: McpProbe(url, server.health.timeout_s, headers),
         is_loopback_only=is_internal and not server.lifecycle.beyond_loopback,

@@ -276,6 +276,9 @@ class Flusher:
         except StoreLostError as error:
             _log.info("the audit store is still away: %s", error)
             return False
+        except Exception as error:  # noqa: BLE001  as in `run`; a store that is being restored has no tables, for one
+            _log.error("the audit store is there and cannot be used: %s", error)
+            return False
         return True
 
     async def _begin_anew(self) -> None:

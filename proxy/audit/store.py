@@ -187,7 +187,13 @@ class Store:
             return await statement
         except _LOST as error:
             self.drop()
-            raise StoreLostError(f"{error!r}") from error
+            raise StoreLostError(_words(error)) from error
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return f"{error}: the proxy needs the rights of the role postern_proxy"
+    return repr(error)
 
 
 async def record_checkpoint(database: Queryable, *values: object) -> None:

@@ -20,6 +20,7 @@ ROLES: Final = ("postern_proxy", "postern_auditor", "postern_operator")
 OLDEST_MAJOR: Final = 15
 LOCK_KEY: Final = 0x706F737465726E  # "postern"
 LOCK_TIMEOUT_S: Final = 60.0
+_WHO: Final = "migrate as the owner of the database"
 _PACKAGE = "registry.database"
 _SQL = load(_PACKAGE, "migration_log.sql")
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -141,15 +142,17 @@ async def _ensure_log(database: Connection) -> None:
                 await database.execute(_SQL["create_log"])
                 await database.execute(_SQL["grant_log"])
         except asyncpg.InsufficientPrivilegeError as error:
-            raise MigrationError(
-                f"this user may not create tables; migrate as the owner of the database: {error}"
-            ) from error
+            raise MigrationError(f"this user may not create tables: {error}; {_WHO}") from error
 
 
 async def _applied(database: Connection) -> dict[int, tuple[str, str]]:
     if not await database.fetchval(_SQL["is_there"]):
         return {}
-    return {row["version"]: (row["name"], row["sha256"]) for row in await database.fetch(_SQL["applied"])}
+    try:
+        rows = await database.fetch(_SQL["applied"])
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise MigrationError(f"this user may not read which migrations were applied: {error}; {_WHO}") from error
+    return {row["version"]: (row["name"], row["sha256"]) for row in rows}
 
 
 async def _apply(database: Connection, migration: Migration) -> None:

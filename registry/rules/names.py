@@ -6,7 +6,12 @@ from registry.layout import SECTIONS
 from registry.problems import quoted
 from registry.rules.base import Context, Finding, at
 
-RESERVED = frozenset({"postern-proxy", "postern-fleet"})
+RESERVED = {
+    "postern-proxy": "this name is taken by a program of Postern",
+    "postern-fleet": "this name is taken by a program of Postern",
+    "supervisord": "its log would be the one of supervisord itself",
+    "all": "`fleet stop all` and `supervisorctl stop all` mean every server",
+}
 
 
 def mismatch(context: Context) -> Iterator[Finding]:
@@ -22,8 +27,8 @@ def mismatch(context: Context) -> Iterator[Finding]:
 
 def reserved(context: Context) -> Iterator[Finding]:
     for server in context.servers():
-        if server.name in RESERVED:
-            yield Finding(at(server), "this name is taken by a program of Postern", key=True)
+        if (why := RESERVED.get(server.name)) is not None:
+            yield Finding(at(server), why, key=True)
 
 
 def empty_display_name(context: Context) -> Iterator[Finding]:

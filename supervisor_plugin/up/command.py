@@ -1,8 +1,11 @@
 """`postern up` and `postern down`: click's edge around `run.up` and `detach`."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import click
@@ -14,6 +17,8 @@ from supervisor_plugin.up.detach import down as stop_detached
 from supervisor_plugin.up.display import Display
 from supervisor_plugin.up.errors import UpError
 from supervisor_plugin.up.run import Options, up
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _registry = click.option(
     "-f",
@@ -38,7 +43,7 @@ _state = click.option(
 @_state
 @click.option("--database-url", envvar="DATABASE_URL", help="Any PostgreSQL 15+; default: an embedded one.")
 @click.option("--detach", "is_detached", is_flag=True, help="Come back when all is up; `postern down` ends it.")
-@click.option("--detached-child", is_flag=True, hidden=True)
+@click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)
 def command(
     registry: Path | None,
     state_dir: Path | None,
@@ -46,18 +51,16 @@ def command(
     *,
     demo: bool,
     is_detached: bool,
-    detached_child: bool,
+    ready_file: Path | None,
 ) -> None:
     """Bring up a whole fleet here: PostgreSQL, supervisord, the proxy and every server; Ctrl-C ends it.
 
-    Exit codes: 0 stopped, 1 findings in the registry, 2 usage, 3 something cannot start or has ended, 130 interrupted.
+    Exit codes: 0 stopped (--detach: up), 1 findings in the registry, 2 usage, 3 something cannot start or has ended,
+    130 interrupted before it was up.
     """
-    options = _options(registry, state_dir, database_url, demo=demo, is_detached=detached_child)
-    try:
+    options = _options(registry, state_dir, database_url, demo=demo, ready_file=ready_file)
+    with _told(options.state):
         sys.exit(_detached(options) if is_detached else _attached(options))
-    except UpError as error:
-        click.echo(f"\n{error}", err=True)
-        sys.exit(error.exit_code)
 
 
 @click.command("down")
@@ -66,16 +69,35 @@ def command(
 def down(registry: Path | None, state_dir: Path | None) -> None:
     """End what `postern up` keeps running here, and wait until nothing is left."""
     state = _state_of(registry, state_dir)
+    with _told(state):
+        click.echo(stop_detached(state))
+
+
+@contextlib.contextmanager
+def _told(state: Path) -> Generator[None]:
+    """End with one sentence and the exit code where we give up, or where our files cannot be read or written."""
     try:
-        pid = stop_detached(state)
+        yield
     except UpError as error:
-        click.echo(f"{error}", err=True)
+        click.echo(f"\n{error}", err=True)
         sys.exit(error.exit_code)
-    click.echo(f"nothing is up in {state}" if pid is None else f"stopped (pid {pid})")
+    except OSError as error:
+        if error.filename is None and error.errno not in _FULL:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        advice = f"{state} must be a directory of this user, writable, with room left; --state-dir chooses another"
+        with contextlib.suppress(OSError):
+            click.echo(f"\n{where}{error.strerror}\n  ({advice})", err=True)
+        os._exit(UpError.exit_code)  # what a full disk did not take would be written again, and change the exit code
+
+
+def _absolute(path: Path) -> Path:
+    """Return the path from the root on; without `..`, which leads through a directory that may be removed later."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def _state_of(registry: Path | None, state_dir: Path | None) -> Path:
-    return state_dir.absolute() if state_dir else state_directory(registry or Path(DEFAULT_FILE), os.environ)
+    return _absolute(state_dir) if state_dir else state_directory(_absolute(registry or Path(DEFAULT_FILE)), os.environ)
 
 
 def _attached(options: Options) -> int:
@@ -86,18 +108,21 @@ def _attached(options: Options) -> int:
 
 def _detached(options: Options) -> int:
     where = ("--demo",) if options.registry is None else ("--registry", str(options.registry))
-    arguments = (*where, "--state-dir", str(options.state), "--detached-child")
-    click.echo(detach(arguments, options.state, sys.stderr))
+    environ = dict(options.environ)
+    environ.pop("DATABASE_URL", None)
+    if options.database_url is not None:  # it holds a password, which no command line may show
+        environ["DATABASE_URL"] = options.database_url
+    click.echo(detach((*where, "--state-dir", str(options.state)), options.state, environ, sys.stderr))
     return 0
 
 
 def _options(
-    registry: Path | None, state_dir: Path | None, database_url: str | None, *, demo: bool, is_detached: bool
+    registry: Path | None, state_dir: Path | None, database_url: str | None, *, demo: bool, ready_file: Path | None
 ) -> Options:
     if demo and registry is not None:
         raise click.UsageError("--demo brings its own registry file; leave one of the two out")
     if not demo:
-        registry = (registry or Path(DEFAULT_FILE)).absolute()
+        registry = _absolute(registry or Path(DEFAULT_FILE))
         if not registry.exists():
             raise click.UsageError(f"{registry} does not exist: name your registry with -f FILE, or try --demo")
     return Options(
@@ -105,5 +130,5 @@ def _options(
         state=_state_of(registry, state_dir),
         database_url=database_url or None,
         environ=os.environ,
-        is_detached=is_detached,
+        ready_file=ready_file,
     )

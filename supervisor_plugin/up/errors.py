@@ -6,15 +6,15 @@ UpError                3   cannot start
 ├── PortsTakenError    3   somebody else listens where a server or the proxy should
 ├── FleetError         3   supervisord or a member of the fleet did not come up, or ended
 └── DatabaseError      3   PostgreSQL cannot be started, reached or migrated
-"""
 
-from typing import ClassVar
+DetachedError          what the detached one ended with
+"""
 
 
 class UpError(Exception):
     """Base; `exit_code` is what the command ends with."""
 
-    exit_code: ClassVar[int] = 3
+    exit_code: int = 3
 
 
 class RegistryError(UpError):
@@ -35,3 +35,11 @@ class FleetError(UpError):
 
 class DatabaseError(UpError):
     pass
+
+
+class DetachedError(UpError):
+    """The one behind us ended before it was up, with this exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

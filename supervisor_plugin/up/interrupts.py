@@ -10,6 +10,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_WISH_S = 0.5
 
 
+def taken_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that end us: not a SIGHUP that is ignored already, as `nohup` leaves it."""
+    return tuple(n for n in SIGNALS if n is not signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN)
+
+
 class Interrupts:
     """Counts the requests to stop; the first one cancels the task that does the work."""
 
@@ -25,12 +30,13 @@ class Interrupts:
     def handled(self) -> Generator[None]:
         """Take the signals while the block runs; afterwards they are ignored, because all that is left is to exit."""
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
+        taken = taken_signals()
+        for number in taken:
             loop.add_signal_handler(number, self._stop)
         try:
             yield
         finally:
-            for number in SIGNALS:
+            for number in taken:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from registry.database.locks import opened, takes
 from supervisor_plugin.config import LISTENER
-from supervisor_plugin.paths import Paths
+from supervisor_plugin.paths import Paths, read_instance
 from supervisor_plugin.processes import (
     FLEET_MARK,
     PROC,
@@ -34,7 +34,7 @@ _MODULE = "supervisor.supervisord"
 async def end_leftovers(paths: Paths, stop_limit_s: float, *, hurry: Callable[[], bool]) -> list[str]:
     """End every process of this fleet; return what was found, in words. `hurry` cuts the graces short."""
     found: list[str] = []
-    instance = _instance(paths)
+    instance = read_instance(paths)
     supervisords = list(running_supervisords(paths))
     found += [f"supervisord, pid {identity.pid}" for identity in supervisords]
     await _end(supervisords, lambda it, number: _signal_supervisord(paths, it, number), stop_limit_s, hurry)
@@ -120,10 +120,3 @@ def _listener_cleans(paths: Paths) -> bool:
         return False
     with opened(paths.lock) as descriptor:
         return not takes(descriptor)
-
-
-def _instance(paths: Paths) -> str | None:
-    try:
-        return paths.instance.read_text(encoding="utf-8").strip() or None
-    except OSError:
-        return None

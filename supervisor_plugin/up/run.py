@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import os
+import shlex
 import shutil
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +35,8 @@ class Options:
     state: Path
     database_url: str | None = field(default=None, repr=False)
     environ: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    is_detached: bool = False
+    ready_file: Path | None = None
+    """Where the greeting goes once all is well, for the `postern up --detach` that started this one."""
 
 
 async def up(options: Options, display: Display, show: Callable[[str], None]) -> int:
@@ -52,14 +53,16 @@ async def up(options: Options, display: Display, show: Callable[[str], None]) ->
             async with _fleet(options, display, interrupts) as (greeting, fleet, database):
                 display.close()
                 show(render(greeting))
-                write_private(ready_file(options.state, os.getpid()), render(greeting))
+                if options.ready_file is not None:
+                    write_private(options.ready_file, render(greeting))
                 is_up = True
                 await _watch(fleet, database, display.note)
         except asyncio.CancelledError:
             if interrupts.count == 0:
                 raise
         finally:
-            ready_file(options.state, os.getpid()).unlink(missing_ok=True)
+            if options.ready_file is not None:
+                options.ready_file.unlink(missing_ok=True)
     display.note("stopped; nothing is left running")
     return 0 if is_up else 130
 
@@ -154,9 +157,9 @@ def _greeting(
         registry=_short(paths.registry),
         state=_short(paths.state),
         postern=_short(paths.postern),
-        supervisorctl=" ".join(_ctl(paths)),
+        supervisorctl=shlex.join(_ctl(paths)),
         warnings=tuple(f"{name} cannot be called: {reason}" for name, reason in warnings.items()),
-        is_detached=options.is_detached,
+        is_detached=options.ready_file is not None,
     )
 
 
@@ -172,8 +175,3 @@ def _short(path: Path) -> str:
     if path.name in ("postern", "supervisorctl") and shutil.which(path.name) == str(path):
         return path.name
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def ready_file(state: Path, pid: int) -> Path:
-    """Return the file that holds the greeting while this `postern up` runs and all is well; private, it has tokens."""
-    return state / f"ready-{pid}"

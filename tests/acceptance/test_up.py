@@ -1,5 +1,6 @@
 """`postern up` as a person meets it: real PostgreSQL, supervisord, proxy and servers; real signals; and nothing left behind."""
 
+import contextlib
 import json
 import os
 import pty
@@ -108,7 +109,8 @@ class Place:
             process.wait(timeout=30)
         if self.state.exists():
             for pid in [int(entry.split()[0]) for entry in self.left()]:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # some end with those that were killed before them
+                    os.kill(pid, signal.SIGKILL)
             base = default_base(self.state)
             EmbeddedPostgres(base).stop()
             shutil.rmtree(base, ignore_errors=True)
@@ -441,6 +443,51 @@ def test_detached_fleet_outlives_the_command_and_is_taken_down(place: Place) -> 
     assert "nothing is up" in place.run("down")[1]
 
 
+def test_two_detaching_commands_at_once_make_one_fleet_and_one_refusal(place: Place) -> None:
+    """Each says for itself what came of it."""
+    write_fleet(place, echo={})
+    first = place.start("--detach")
+    wait_for((place.state / "detach.lock").exists, "the first one has begun")
+    code, said = place.run("up", "--detach")
+    assert first.wait(timeout=UP_LIMIT_S) == 0, place.said()
+    assert code == 3, said
+    assert "bringing this fleet up" in said or "is up already" in said
+    assert "postern down" in place.said()
+    assert len(place.supervisords()) == 1
+
+
+def test_down_ends_what_a_killed_up_has_left(place: Place) -> None:
+    """It promises to wait until nothing is left; the fleet of a killed `postern up` takes its time."""
+    write_fleet(place, echo=mode("no-term") | {"lifecycle": {"stop_grace_s": 3, "drain_s": 1}})
+    process = place.bring_up()
+    process.kill()
+    process.wait(timeout=30)
+    code, said = place.run("down")
+    assert code == 0, said
+    assert "left from an earlier run: supervisord" in said
+    assert place.left() == []
+    assert "nothing is up" in place.run("down")[1]
+
+
+def test_commands_in_a_copy_of_the_directory_leave_the_fleet_alone(place: Place) -> None:
+    """Somebody makes a second environment out of the first: its processes are not the copy's leftovers."""
+    write_fleet(place, echo={})
+    place.bring_up()
+    before = place.left()
+    copy = make_place()
+    try:
+        shutil.copytree(place.state, copy.state, ignore=shutil.ignore_patterns("*.sock"))
+        code, said = copy.run("down")
+        assert (code, "nothing is up" in said) == (0, True), said
+        shutil.copy(place.root / "postern.yaml", copy.root)
+        code, said = copy.run("up")
+        assert (code, "is taken by" in said) == (3, True), said
+        assert place.left() == before
+        assert answers(place)
+    finally:
+        copy.clean()
+
+
 def test_detached_fleet_that_does_not_come_up_says_why(place: Place) -> None:
     """All that was said is there, and nothing is left."""
     write_fleet(place, broken={"command": [sys.executable, "-c", "raise SystemExit('no licence found')"]})
@@ -458,3 +505,36 @@ def test_interrupt_while_starting_leaves_nothing(bare_place: Place) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130, bare_place.said()
     assert bare_place.left() == []
+
+
+def test_detached_fleet_takes_the_exit_code_and_the_database_of_the_command_line(bare_place: Place) -> None:
+    """What a script branches on, and where it has its rows written."""
+    write_fleet(bare_place, echo={"port": "eighty"})
+    assert bare_place.run("up", "--detach")[0] == 1
+    write_fleet(bare_place, echo={})
+    code, said = bare_place.run("up", "--detach", "--database-url", "postgresql://u:s3cret@127.0.0.1:1/x")
+    assert code == 3, said
+    assert "127.0.0.1:1/x: it cannot be reached" in said
+    assert "s3cret" not in said
+
+
+def test_signal_to_the_command_that_detaches_ends_what_it_started(place: Place) -> None:
+    """A script's `timeout` leaves no fleet that nobody waits for."""
+    write_fleet(place, echo=mode("mute"))
+    process = place.start("--detach")
+    wait_for(lambda: "✓ PostgreSQL" in place.said(), "PostgreSQL is there", UP_LIMIT_S)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130, place.said()
+    assert place.left() == []
+
+
+def test_state_directory_that_cannot_be_one_is_named_with_the_way_out(place: Place) -> None:
+    """Not with a traceback, nor with the exit code of findings in the registry."""
+    write_fleet(place, echo={})
+    place.state.write_text("a file is in the way")
+    for words in (["up"], ["up", "--detach"]):
+        code, said = place.run(*words)
+        assert code == 3, said
+        assert f"{place.state}: File exists" in said
+        assert "--state-dir chooses another" in said
+        assert "Traceback" not in said

@@ -20,9 +20,9 @@ from typing import Any, Self, TypeVar
 from registry.database.pool import connection
 from registry.loader import load
 from supervisor_plugin.client import SupervisorClient, SupervisordError
-from supervisor_plugin.config import instance_id, supervisorctl_argv, supervisord_argv, write_supervisord_config
+from supervisor_plugin.config import supervisorctl_argv, supervisord_argv, write_supervisord_config
 from supervisor_plugin.guardian import end_fleet
-from supervisor_plugin.paths import Paths, prepare, write_private
+from supervisor_plugin.paths import Paths, instance_id, prepare, write_private
 from supervisor_plugin.processes import Marked, marked_processes
 from tests.fixtures_postgres import run_apart
 from tests.ports import free_port
@@ -87,6 +87,8 @@ class TestFleet:
     def add(self, name: str, *modes: str, **changes: Any) -> int:
         """Declare a tiny server and return its port."""
         port = free_port()
+        if "other-port" in modes:
+            free_port()  # the one that it takes instead, which no other server may have
         argv = [sys.executable, "-m", "tests.fakes.tiny_mcp", "--port", "{port}", "--mode", ",".join(modes)]
         server: dict[str, Any] = {
             "display_name": name, "description": f"the tiny server {name}", "port": port, "command": argv,

@@ -181,6 +181,18 @@ async def test_a_lost_write_privilege_closes_and_heals(renewed_postgres: Private
         await owner.execute("grant insert on audit_entries to postern_proxy")
 
 
+async def test_a_store_without_its_tables_closes_and_heals(
+    renewed_postgres: PrivatePostgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in the middle of a restore: the database takes connections and is not the store yet."""
+    async with loaded(renewed_postgres) as load, connection(renewed_postgres.dsn()) as owner:
+        await owner.execute("alter table audit_entries rename to audit_elsewhere")
+        await until(lambda: "there and cannot be used: the database has no audit tables" in caplog.text, "it is said")
+        assert not load.writer.healthy
+        await owner.execute("alter table audit_elsewhere rename to audit_entries")
+        await until(lambda: load.writer.healthy, "the writer is back")
+
+
 @pytest.fixture
 def tiny_disk() -> Iterator[Path]:
     """A file system of 3 MB; needs the right to mount."""

@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +248,8 @@ def test_a_recycled_pid_in_a_row_is_never_signalled_and_the_time_nobody_looked_c
 def test_limits_and_working_directory_reach_the_process(fleet: TestFleet):
     limits = {"memory_bytes": 512 << 20, "open_files": 99}
     fleet.add("alpha", lifecycle=limits, cwd=str(fleet.base), env={"PYTHONPATH": str(ROOT)})
+    fleet.add("beta", env={"PYTHONPATH": str(ROOT)})
+    del fleet.servers["beta"]["cwd"]
     fleet.start()
     pid = fleet.wait("alpha", "running")["pid"]
     lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
@@ -253,4 +257,84 @@ def test_limits_and_working_directory_reach_the_process(fleet: TestFleet):
     assert found["Max address space"] == [str(512 << 20)] * 2
     assert found["Max open files"] == ["99"] * 2
     assert found["Max core file size"] == ["0"] * 2
-    assert Path(f"/proc/{pid}/cwd").resolve() == fleet.base.resolve()
+    beta = fleet.wait("beta", "running")["pid"]  # the registry's directory, and not the one supervisord was started in
+    assert {Path(f"/proc/{each}/cwd").resolve() for each in (pid, beta)} == {fleet.base.resolve()}
+
+
+def test_a_full_disk_costs_log_lines_and_neither_supervisord_nor_the_fleet(fleet: TestFleet):
+    """No file may grow any more: to a program that is what a full disk is."""
+    fleet.add("calm")
+    fleet.start()
+    fleet.wait_all()
+    assert fleet.process is not None
+    before, listener = fleet.server("calm")["pid"], fleet.listener_pid_of_lock()
+    assert listener is not None
+    limits = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in (fleet.process.pid, listener)}
+    for pid, (_, hard) in limits.items():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+    fleet.add("late")
+    fleet.declare()
+    refused = fleet.ctl("fleet", "reconcile")
+    assert refused.returncode == 1
+    assert f"cannot write {fleet.paths.programs / 'late.conf'}: File too large" in refused.stdout
+    kill(listener, signal.SIGKILL)  # supervisord has much to say about that
+    again = wait_for(lambda: fleet.listener_pid_of_lock() not in (None, listener) and fleet.listener_pid_of_lock(), "2")
+    assert fleet.process.poll() is None
+    for pid in (fleet.process.pid, again):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limits[fleet.process.pid])
+    fleet.wait("late", "running")
+    fleet.is_exactly_declared()
+    assert fleet.server("calm")["pid"] == before
+    assert not [*fleet.paths.programs.glob(".*"), *fleet.paths.sections.glob(".*")]
+
+
+def test_a_removed_log_directory_is_made_again_and_keeps_nothing_from_starting(fleet: TestFleet):
+    """Somebody made room on the disk; the next one to start would have been the listener."""
+    fleet.add("alpha")
+    fleet.start()
+    fleet.wait_all()
+    shutil.rmtree(fleet.paths.logs)
+    assert fleet.ctl("fleet", "restart", "alpha").returncode == 0
+    listener = fleet.listener_pid_of_lock()
+    assert listener is not None
+    kill(listener, signal.SIGKILL)
+    wait_for(lambda: fleet.listener_pid_of_lock() not in (None, listener), "the listener is back")
+    fleet.wait_all()
+    fleet.is_exactly_declared()
+    assert (fleet.paths.logs / "alpha.log").exists()
+    assert fleet.paths.logs.stat().st_mode & 0o777 == 0o700
+
+
+def test_removed_program_files_do_not_end_the_proxy(fleet: TestFleet):
+    """They are generated, so somebody will remove them; the proxy is declared by nothing else."""
+    fleet.add("alpha")
+    fleet.add_proxy()
+    fleet.start()
+    fleet.wait("alpha", "running")
+    pid = fleet.wait("postern-proxy", "running")["pid"]
+    texts = {path: path.read_text() for path in fleet.paths.programs.iterdir()}
+    shutil.rmtree(fleet.paths.programs)
+    refused = fleet.ctl("fleet", "reconcile")
+    assert refused.returncode == 1
+    assert "postern-proxy.conf was removed: `postern down` and `postern up` write it again" in refused.stdout
+    assert fleet.server("postern-proxy")["pid"] == pid
+    fleet.paths.programs.mkdir()
+    proxy = fleet.paths.programs / "postern-proxy.conf"
+    proxy.write_text(texts[proxy])
+    assert fleet.ctl("fleet", "reconcile").returncode == 0
+    assert {path: path.read_text() for path in fleet.paths.programs.iterdir()} == texts
+    assert fleet.server("postern-proxy")["pid"] == pid
+
+
+def test_a_supervisord_that_does_not_answer_is_said_to_be_so(fleet: TestFleet):
+    """Stopped, swapped out or blocked by its disk: an operator who asks must not wait for ever."""
+    fleet.start()
+    assert fleet.process is not None
+    wait_for(fleet.status, "it answers")
+    fleet.process.send_signal(signal.SIGSTOP)
+    try:
+        shown = fleet.ctl("fleet", "restart", "all", limit_s=20.0)
+    finally:
+        fleet.process.send_signal(signal.SIGCONT)
+    assert shown.returncode == 4
+    assert "supervisord does not answer within 5 s" in shown.stdout

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 from collections.abc import AsyncGenerator
@@ -106,3 +107,28 @@ async def test_the_proxy_must_answer_both_addresses():
         with pytest.raises(ProbeError, match="/healthz: HTTP 429"):
             await probe.check()
         await probe.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "note"),
+    [
+        (200, {"registry": "current", "unwell": []}, ""),
+        (503, {"reason": "the audit store is not reachable"}, "not ready: the audit store is not reachable"),
+        (200, {"registry": "current", "unwell": ["nonces"]}, "background jobs that do not run: nonces; see its log"),
+        (503, "who are you?", "not ready: "),
+    ],
+)
+async def test_what_the_proxy_says_of_itself_is_what_operators_read(status: int, said: object, note: str):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                code, body = (status, json.dumps(said).encode()) if b" /readyz " in head else (200, b"{}")
+                writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%b" % (code, len(body), body))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as serving:
+        probe = ProxyProbe(f"http://127.0.0.1:{serving.sockets[0].getsockname()[1]}", 2.0)
+        found = (await probe.check()).note
+        await probe.close()
+    assert found.startswith(note)
+    assert bool(found) == bool(note)

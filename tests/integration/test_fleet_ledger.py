@@ -89,6 +89,18 @@ async def test_measurements_alone_make_no_history_and_no_notification(database: 
         assert len(await ledger.history("alpha", 10)) == 2
 
 
+async def test_a_database_that_says_nothing_is_described_in_words(private_postgres: PrivatePostgres):
+    """Frozen, behind a firewall that drops, on a disk that hangs: an exception's name tells an operator nothing."""
+    async with running(private_postgres.dsn) as ledger:
+        await ledger.wait_until_connected(10.0)
+        private_postgres.freeze()
+        try:
+            with pytest.raises(LedgerAwayError, match="PostgreSQL: it does not answer within 5 s"):
+                await ledger.recorded()
+        finally:
+            private_postgres.thaw()
+
+
 async def test_what_happened_while_the_database_was_away_is_written_in_order(private_postgres: PrivatePostgres):
     async with running(private_postgres.dsn) as ledger:
         await ledger.wait_until_connected(10.0)

@@ -192,6 +192,13 @@ def test_two_files_with_one_number_are_refused(tmp_path: Path):
         read_migrations(tmp_path)
 
 
+@pytest.mark.anyio
+async def test_a_user_who_may_not_read_the_log_is_told_who_may(database: Database) -> None:
+    await execute(database.dsn(OWNER), "revoke select on schema_migrations from postern_auditor")
+    with pytest.raises(MigrationError, match="migrate as the owner"):
+        await pending(database.dsn("postern_auditor"))
+
+
 @given(st.sets(st.integers(1, 20)), st.sets(st.integers(1, 20)))
 def test_what_is_pending_and_what_is_applied_make_the_whole_in_order(shipped: set[int], applied: set[int]):
     wanted = [migration(version, f"select {version}") for version in sorted(shipped)]

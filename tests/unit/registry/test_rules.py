@@ -1,7 +1,7 @@
 import pytest
 
 from registry.gate import check
-from tests.unit.registry.cases import CASES, RAW_CASES
+from tests.unit.registry.cases import CASES, RAW_CASES, servers
 from tests.unit.registry.making import ENVIRON, GOOD, NOW, OAUTH_B, A, B, expected, gate, registry_file, reported
 
 
@@ -24,6 +24,13 @@ def test_each_finding_about_a_whole_file_has_its_line(code: str, tmp_path):
     path.write_bytes(content)
     problems = check(path, environ=ENVIRON, now=NOW).problems
     assert (code, line) in {(problem.code, problem.line) for problem in problems}
+
+
+@pytest.mark.parametrize("name", ["all", "supervisord", "postern-fleet"])
+def test_a_name_under_which_operators_and_supervisord_know_something_else_is_refused(name: str, tmp_path):
+    """`fleet stop all` stops every server; a server `supervisord` would write into supervisord's own log."""
+    problems = gate(tmp_path, servers(f"{name}: {{{A}}}")).problems
+    assert [problem.code for problem in problems] == ["NAME-RESERVED"]
 
 
 def test_every_finding_has_a_hint(tmp_path):

@@ -1,5 +1,7 @@
 """What is written is what supervisord reads: checked with supervisord's own parser."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from supervisor_plugin.config import (
     supervisord_argv,
     write_supervisord_config,
 )
-from supervisor_plugin.paths import PathError, Paths, prepare
+from supervisor_plugin.paths import PathError, Paths, instance_id, prepare, read_instance
 from supervisor_plugin.sections import read_section
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -162,3 +164,37 @@ def test_percent_signs_and_placeholders_stay_what_they_are(paths: Paths):
 
 def test_supervisord_runs_in_the_foreground(paths: Paths):
     assert supervisord_argv(paths)[1:] == ("-P", "-m", "supervisor.supervisord", "-n", "-c", str(paths.conf))
+
+
+def test_a_copied_state_directory_is_another_fleet_and_a_moved_one_is_the_same(paths: Paths):
+    """With one id for both, each of them would take the processes of the other for its own leftovers."""
+    write_supervisord_config(fleet(alpha={}), paths)
+    first = read_instance(paths)
+    assert first is not None
+    moved = replace(paths, state=paths.state.with_name("moved"))
+    paths.state.rename(moved.state)
+    assert read_instance(moved) == instance_id(moved) == first
+    copy = replace(paths, state=paths.state.with_name("copy"))
+    shutil.copytree(moved.state, copy.state)
+    assert read_instance(copy) is None
+    assert instance_id(copy) == read_instance(copy) != first
+    assert read_instance(moved) == first
+
+
+def test_an_id_of_an_earlier_version_is_kept(paths: Paths):
+    prepare(paths)
+    paths.instance.write_text("an-id\n")
+    assert read_instance(paths) == instance_id(paths) == "an-id"
+    assert paths.instance_of.exists()
+
+
+def test_a_state_directory_with_a_percent_sign_is_where_supervisord_logs(tmp_path: Path):
+    """supervisord expands the address of a program's log twice, and any other value once."""
+    paths = Paths(state=tmp_path / "100%d %é", registry=tmp_path / "postern.yaml")
+    write_supervisord_config(fleet(alpha={}), paths)
+    options = read(paths)
+    found = programs(options)
+    assert found["alpha"].stdout_logfile == str(paths.logs / "alpha.log")
+    assert found["postern-fleet"].stderr_logfile == str(paths.logs / "postern-fleet.err")
+    assert options.logfile == str(paths.logs / "supervisord.log")
+    assert found["alpha"].environment["POSTERN_STATE_DIR"] == str(paths.state)

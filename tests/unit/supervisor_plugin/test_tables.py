@@ -55,6 +55,16 @@ def test_what_is_not_as_pinned_stands_beside_why():
     assert shown.endswith("withheld: tool read_note changed: description changed")
 
 
+def test_a_listener_that_cannot_be_started_says_why():
+    seen = status()
+    seen["listener"] = {
+        "ok": False, "pid": 0, "state": "BACKOFF", "protocol": "ACKNOWLEDGED", "report_age_s": None,
+        "queued_events": 7, "buffer_size": 10000, "spawn_error": "can't execute: ENOENT",
+    }  # fmt: skip
+    assert "never reported" in render_status(seen)
+    assert "it cannot be started: can't execute: ENOENT" in render_status(seen)
+
+
 def test_a_closed_gate_a_refused_registry_and_an_absent_database_are_in_the_headlines():
     seen = status()
     seen["gate"] = {"open": False, "reason": "registry refused: postern.yaml:3:1"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from supervisor_plugin.up.interrupts import SAME_WISH_S, SIGNALS, Interrupts
+from supervisor_plugin.up.interrupts import SAME_WISH_S, SIGNALS, Interrupts, taken_signals
 
 
 async def until_cancelled() -> None:
@@ -47,3 +47,10 @@ async def test_first_signal_cancels_the_work_and_second_asks_for_haste() -> None
     os.kill(os.getpid(), signal.SIGINT)  # all is done: a late key press changes nothing
     assert interrupts.hurry()
     assert len(notes) == 1
+
+
+@pytest.mark.parametrize(("before", "is_taken"), [(signal.SIG_IGN, False), (signal.SIG_DFL, True)])
+def test_a_hangup_ends_us_unless_it_is_ignored_as_under_nohup(before: signal.Handlers, is_taken: bool) -> None:
+    signal.signal(signal.SIGHUP, before)
+    assert (signal.SIGHUP in taken_signals()) is is_taken
+    assert {signal.SIGINT, signal.SIGTERM} <= set(taken_signals())
