@@ -25,9 +25,10 @@ class RegistryFindingsError(Exception):
 
 
 def reload_on_signal(runtime: Runtime, only: str | None) -> None:
-    """Read the registry again at each SIGHUP, until the runtime is closed or drains."""
+    """Read the registry again at each SIGHUP, until the runtime is closed or drains; also at one that has waited."""
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     async def reload_when_asked() -> None:
         while True:

@@ -138,6 +138,7 @@ def run(only: str | None, runtime_type: type[Runtime]) -> None:
 
 
 def _run(only: str | None, runtime_type: type[Runtime]) -> int:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it waits for `reload_on_signal`, or for the workers
     settings = Settings.from_env(os.environ)
     configure_logging(settings.log_level)
     fleet = load_fleet(settings.registry, only)

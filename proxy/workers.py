@@ -87,7 +87,10 @@ class _Crew:
         return code
 
     def _fork(self, place: int) -> None:
-        """Start a worker; signals that come meanwhile wait, so that none is lost between the two processes."""
+        """Start a worker; signals that come meanwhile wait, so that none is lost between the two processes.
+
+        In the worker SIGHUP waits on, until somebody takes it: it would end a worker that has not begun to serve.
+        """
         signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
         self._pulses.reset(place)
         pid = os.fork()
@@ -98,7 +101,7 @@ class _Crew:
         os.close(self._held)
         for number in (*_PASSED_ON, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_PASSED_ON} - {signal.SIGHUP})
         code = 70
         try:
             code = self._work(Worker(self._lifeline, self._pulses, place))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -50,3 +51,19 @@ def test_a_worker_whose_loop_hangs_is_killed_and_replaced_and_the_others_are_lef
     wait_for(lambda: len(workers() - {hung}) == 2, "another takes its place", 15)
     assert not psutil.pid_exists(hung)
     assert first - {hung} < workers()
+
+
+def test_a_hangup_waits_for_a_worker_that_has_not_begun_to_take_it(crew: "subprocess.Popen[str]") -> None:
+    """It would end the worker: a reload that is asked for at the start is one all the same."""
+    assert crew.stdout is not None
+    first = {int(crew.stdout.readline()) for _ in range(2)}
+    crew.send_signal(signal.SIGHUP)
+    for pid in first:
+        wait_for(lambda pid=pid: is_pending(pid, signal.SIGHUP), "the signal waits")
+    assert first == {child.pid for child in psutil.Process(crew.pid).children()}
+
+
+def is_pending(pid: int, number: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    waiting = next(line for line in lines if line.startswith("ShdPnd:"))
+    return bool(int(waiting.split()[1], 16) & 1 << (number - 1))
