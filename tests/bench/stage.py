@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,8 @@ class Stage:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        """Start what all targets need. SIGTERM, too, ends everything that was started."""
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             self._open()
         except BaseException:
