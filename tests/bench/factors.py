@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tests.bench.filling import add_database, add_rows, add_sessions
+from tests.bench.filling import add_database, add_rows, add_sessions, write_out
 from tests.bench.message import EraName
 from tests.bench.placement import on
 from tests.bench.stage import SCOPES, Stage, Target, section, token
@@ -101,6 +101,7 @@ class GrowthStage(Stage):
         with on(self.placement.rest):
             add_database(self.postgres, name)
             add_rows(self.postgres.dsn("postern_owner", name), rows)
+            write_out(self.postgres)
         return self.postgres.dsn("postern_proxy", name)
 
 
