@@ -1,5 +1,6 @@
 """Checking one writer's chain, link by link, against itself and against signed checkpoints. Pure (SPEC A6)."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,6 +41,49 @@ class Finding:
     kind: str | None = None
     execution_id: UUID | None = None
     started_at: datetime | None = None
+
+
+@dataclass
+class Listing:
+    """Findings as they come: the first `most` of each code, so that many of one kind hide no other; `found` counts all.
+
+    `first` is the first bad entry in time, of all that were found; else the first finding.
+    """
+
+    most: int = 100
+    found: int = 0
+    first: Finding | None = None
+    findings: list[Finding] = field(default_factory=list[Finding])
+    _listed: Counter[Code] = field(default_factory=Counter[Code])
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        for each in findings:
+            self.found += 1
+            self._take(each)
+
+    def join(self, other: "Listing") -> None:
+        """Add what another listing has found."""
+        if other.first is not None:
+            self._weigh(other.first)
+        for each in other.findings:
+            self._take(each)
+        self.found += other.found
+
+    def _weigh(self, finding: Finding) -> None:
+        if self.first is None or _is_before(finding, self.first):
+            self.first = finding
+
+    def _take(self, finding: Finding) -> None:
+        self._weigh(finding)
+        if self._listed[finding.code] < self.most:
+            self._listed[finding.code] += 1
+            self.findings.append(finding)
+
+
+def _is_before(one: Finding, other: Finding) -> bool:
+    if one.started_at is None:
+        return False
+    return other.started_at is None or one.started_at < other.started_at
 
 
 @dataclass

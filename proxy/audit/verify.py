@@ -1,16 +1,15 @@
 """`verify`: every chain from its genesis to its end, in pieces, flat in memory (SPEC A6)."""
 
 import json
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, cast
 from uuid import UUID
 
 from proxy.audit.chain import STORED_COLUMNS, Head
 from proxy.audit.checkpoint import Checkpoint, head_of, read_checkpoint
-from proxy.audit.findings import ChainCheck, Code, Evidence, Finding
+from proxy.audit.findings import ChainCheck, Code, Evidence, Finding, Listing
 from proxy.audit.keys import PublicKeys
 from proxy.audit.walk import CopyReader
 from registry.database.driver import Connection, Record
@@ -18,7 +17,7 @@ from registry.database.queries import load
 
 PIECE: Final = 20_000
 PAGE: Final = 5_000
-MOST_OF_A_CHAIN: Final = 1_000
+MOST_WITHOUT_PLACE: Final = 1_000
 FIRST_SEQ: Final = 1
 LAST_SEQ: Final = 2**63 - 1
 _SQL = load("proxy.audit", "verify.sql")
@@ -29,32 +28,17 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass
-class Report:
+class Report(Listing):
     """What was verified. `uncovered` entries are behind the last checkpoint: only their chain protects them.
 
-    `findings` are the first `most` of each code, so that many of one kind hide no other; `found` counts all. `first` is
-    the first bad entry in time, of all that were found; else the first finding.
+    Of entries without a place in any chain at most `MOST_WITHOUT_PLACE` of each kind are looked at.
     """
 
-    most: int = 100
     entries: int = 0
     writers: int = 0
     checkpoints: int = 0
     unchecked: int = 0
     uncovered: int = 0
-    found: int = 0
-    first: Finding | None = None
-    findings: list[Finding] = field(default_factory=list[Finding])
-    _listed: Counter[Code] = field(default_factory=Counter[Code])
-
-    def add(self, findings: Iterable[Finding]) -> None:
-        for each in findings:
-            self.found += 1
-            if self.first is None or _is_before(each, self.first):
-                self.first = each
-            if self._listed[each.code] < self.most:
-                self._listed[each.code] += 1
-                self.findings.append(each)
 
 
 async def verify(
@@ -68,16 +52,16 @@ async def verify(
     report = Report(most)
     evidence = await _evidence(database, keys, file, report)
     report.add(_hiding(await database.fetch(_SQL["hiding"])))
-    report.add(map(_without_place, await database.fetch(_SQL["without_writer"], MOST_OF_A_CHAIN)))
+    report.add(map(_without_place, await database.fetch(_SQL["without_writer"], MOST_WITHOUT_PLACE)))
     writers = {row["writer_id"]: row for row in await database.fetch(_SQL["writers"])}
     total = sum(max(row["last_seq"], 0) for row in writers.values())
     for writer in sorted({*writers, *evidence.heads, *evidence.dropped}):
         found = writers.get(writer)
         before = report.entries
-        check, findings = await _whole_chain(
-            database, evidence, writer, found, lambda count, before=before: progress(before + count, total)
+        check, listing = await _whole_chain(
+            database, evidence, writer, found, most, lambda count, before=before: progress(before + count, total)
         )
-        report.add(findings)
+        report.join(listing)
         report.entries += check.entries
         report.writers += 1
         vouched = max(evidence.heads.get(writer, {}), default=0)
@@ -101,18 +85,15 @@ async def _evidence(database: Connection, keys: PublicKeys, file: Iterable[Check
     return evidence
 
 
-async def _whole_chain(
-    database: Connection, evidence: Evidence, writer: UUID, found: Any, progress: Callable[[int], None]
-) -> tuple[ChainCheck, list[Finding]]:
+async def _whole_chain(  # noqa: PLR0917  of what, against what, and who is told
+    database: Connection, evidence: Evidence, writer: UUID, found: Any, most: int, progress: Callable[[int], None]
+) -> tuple[ChainCheck, Listing]:
     """Check a chain; again, where something is wrong with it and entries of it were pruned meanwhile."""
     while True:
-        check = _check(writer, evidence, found)
-        findings: list[Finding] = []
-        async for some in _walk(database, check):
-            findings += some[: MOST_OF_A_CHAIN - len(findings)]
-            progress(check.entries)
-        if not findings or not await _has_been_pruned(database, evidence, writer):
-            return check, findings
+        check, listing = _check(writer, evidence, found), Listing(most)
+        await _walk(database, check, listing, progress)
+        if not listing.found or not await _has_been_pruned(database, evidence, writer):
+            return check, listing
 
 
 async def _has_been_pruned(database: Connection, evidence: Evidence, writer: UUID) -> bool:
@@ -152,30 +133,31 @@ def _check(writer: UUID, evidence: Evidence, found: Any) -> ChainCheck:
     return ChainCheck(writer, heads, evidence.dropped.get(writer, {}))
 
 
-async def _walk(database: Connection, check: ChainCheck) -> AsyncGenerator[list[Finding]]:
-    """Yield after each piece what is wrong in it."""
-    yield [*map(_without_place, await database.fetch(_SQL["without_place"], check.writer, MOST_OF_A_CHAIN))]
+async def _walk(
+    database: Connection, check: ChainCheck, listing: Listing, progress: Callable[[int], None]
+) -> None:
+    """List what is wrong in a chain; `progress` hears after each piece how many entries it had."""
+    listing.add(map(_without_place, await database.fetch(_SQL["without_place"], check.writer, MOST_WITHOUT_PLACE)))
     start = FIRST_SEQ
     while (begin := await database.fetchval(_SQL["next_seq"], check.writer, start)) is not None:
         end = min(begin + PIECE - 1, LAST_SEQ)
-        yield await _feed(database, check, begin, end)
+        await _feed(database, check, listing, begin, end)
+        progress(check.entries)
         if end == LAST_SEQ:
             break
         start = end + 1
-    yield list(check.finish())
+    listing.add(check.finish())
 
 
-async def _feed(database: Connection, check: ChainCheck, begin: int, end: int) -> list[Finding]:
+async def _feed(database: Connection, check: ChainCheck, listing: Listing, begin: int, end: int) -> None:
     """Check the links with the numbers `begin` to `end` as they come: no more than one entry is held at a time."""
-    reader, findings = CopyReader(), list[Finding]()
+    reader = CopyReader()
 
     async def take(data: bytes) -> None:
         for link in reader.feed(data):
-            findings.extend(check.feed(link))
-            del findings[MOST_OF_A_CHAIN:]
+            listing.add(check.feed(link))
 
     await cast("Any", database).copy_from_query(_ENTRIES, check.writer, begin, end, output=take, format="binary")
-    return findings
 
 
 def _hiding(tables: Iterable[Record]) -> Iterator[Finding]:
@@ -196,9 +178,3 @@ def _without_place(row: Record) -> Finding:
         "it has no place in any chain: no writer wrote it",
         *(row["writer_id"], row["seq"], row["kind"], row["execution_id"], row["started_at"]),
     )
-
-
-def _is_before(one: Finding, other: Finding) -> bool:
-    if one.started_at is None:
-        return False
-    return other.started_at is None or one.started_at < other.started_at

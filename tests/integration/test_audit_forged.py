@@ -14,6 +14,7 @@ from proxy.audit.notary import Notary
 from proxy.audit.query import PAGE
 from proxy.audit.reconcile import close_interrupted
 from proxy.audit.record import Intent
+from proxy.audit.verify import MOST_WITHOUT_PLACE
 from proxy.audit.writer import AuditWriter
 from registry.database.initialise import SUPERUSER
 from registry.database.pool import connection
@@ -77,6 +78,23 @@ async def test_much_rubbish_does_not_hide_what_was_altered(database: Database) -
     assert report.found == 151
     assert report.first is not None
     assert (report.first.code, report.first.seq) == (Code.ALTERED, 4)
+
+
+async def test_many_entries_without_a_place_do_not_hide_what_was_altered_in_their_chain(database: Database) -> None:
+    await write_calls(database, 3)
+    drop = "alter table audit_entries drop constraint audit_entries_seq_check"
+    await forge(database, '{"seq": 0}', SUPERUSER, drop, copies=MOST_WITHOUT_PLACE)
+    await tamper(database, "update audit_log set subject = 'mallory' where seq = 4")
+    report = await check(database)
+    assert [each.code for each in report.findings] == [Code.INSERTED] * 100 + [Code.ALTERED]
+    assert report.found == MOST_WITHOUT_PLACE + 1
+
+
+async def test_every_finding_is_counted_however_many_there_are(database: Database) -> None:
+    """The proxy's own role may insert second entries; each is one, and does not have its hash."""
+    await write_calls(database, 3)
+    await forge(database, "{}", copies=1_200)
+    assert (await check(database)).found == 2 * 1_200
 
 
 OUT_OF_PLACE = [
