@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 
 from proxy import errors
 from proxy.wire.fault import WireFault
-from proxy.wire.structure import count_quotes, is_deeper_than
+from proxy.wire.structure import is_deeper_than, keeps_all
 
 __all__ = ["DEFAULT_MAX_DEPTH", "Envelope", "EnvelopeKind", "WireFault", "encode", "parse_envelope"]
 
@@ -126,7 +126,7 @@ def _judge(body: bytes, found: dict[str, Any], max_depth: int) -> Envelope | Wir
     encoded = _ENCODER.encode(found)
     if encoded == body:
         encoded = body  # held once: it may be large
-    elif count_quotes(encoded) != count_quotes(body):
+    elif not keeps_all(encoded, body):
         return _invalid("wire.duplicate_key", "an object in the body has the same key twice")
     return _key_fault(found) or _envelope(found, encoded)
 
