@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import monotonic, time
@@ -165,7 +166,8 @@ class Runtime:
         self._routes.update(routes)
         self.pipeline.adopt(_door(fleet))
         self._guards.adopt(self.executor)
-        for job in (*(road.retire() for road in retired), end_withdrawn(self.executor.live, self._routes, time())):
+        withdrawing = end_withdrawn(self.executor.live, self._routes, datetime.now(UTC))
+        for job in (*(road.retire() for road in retired), withdrawing):
             self._retiring.add(task := asyncio.create_task(job))
             task.add_done_callback(self._retiring.discard)
         return changed

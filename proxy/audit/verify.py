@@ -133,9 +133,7 @@ def _check(writer: UUID, evidence: Evidence, found: Any) -> ChainCheck:
     return ChainCheck(writer, heads, evidence.dropped.get(writer, {}))
 
 
-async def _walk(
-    database: Connection, check: ChainCheck, listing: Listing, progress: Callable[[int], None]
-) -> None:
+async def _walk(database: Connection, check: ChainCheck, listing: Listing, progress: Callable[[int], None]) -> None:
     """List what is wrong in a chain; `progress` hears after each piece how many entries it had."""
     listing.add(map(_without_place, await database.fetch(_SQL["without_place"], check.writer, MOST_WITHOUT_PLACE)))
     start = FIRST_SEQ
