@@ -7,22 +7,22 @@ import sys
 import click
 
 EXIT_CANNOT = 3
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def end_if_output_is_full(error: BaseException) -> None:
     """Say that the disk behind standard output, or behind a file that was to be written, is full, and exit 3."""
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         _drop_the_rest()
         click.echo(f"postern: the output cannot be written: {error.strerror}", err=True)
         sys.exit(EXIT_CANNOT)
 
 
-def end_if_reader_left(error: BaseException) -> None:
-    """Exit 0 without a word where whoever read our output (`| head`) has what they wanted."""
+def end_if_reader_left(error: BaseException, code: int = 0) -> None:
+    """Exit without a word where whoever read our output (`| head`) has what they wanted."""
     if isinstance(error, BrokenPipeError):
         _drop_the_rest()
-        sys.exit(0)
+        sys.exit(code)
 
 
 def _drop_the_rest() -> None:

@@ -16,9 +16,10 @@ from proxy.audit import prune as pruning
 from proxy.audit import verify as verification
 from proxy.audit.checkpoint import Checkpoint, read_file
 from proxy.audit.findings import describe
-from proxy.audit.options import EXIT_FINDINGS, Access, leave, runs, stop
+from proxy.audit.options import EXIT_FINDINGS, Access, runs, stop
 from proxy.audit.render import shown
 from proxy.audit.when import before
+from registry.output import end_if_reader_left
 
 _KEYS = click.option(
     "--key",
@@ -153,8 +154,8 @@ def _ending(*, has_findings: bool) -> Generator[None]:
     """Exit with 1 for findings, also where the reader of the output has left before its end."""
     try:
         yield
-    except BrokenPipeError:
-        leave(EXIT_FINDINGS if has_findings else 0)
+    except BrokenPipeError as error:
+        end_if_reader_left(error, EXIT_FINDINGS if has_findings else 0)
     if has_findings:
         sys.exit(EXIT_FINDINGS)
 

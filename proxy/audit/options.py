@@ -24,6 +24,7 @@ from proxy.audit.when import parse_when
 from registry.database.driver import Connection
 from registry.database.errors import DatabaseError
 from registry.database.pool import connect
+from registry.output import end_if_output_is_full, end_if_reader_left
 
 P = ParamSpec("P")
 Role = Literal["auditor", "operator", "owner"]
@@ -85,13 +86,6 @@ def stop(message: str, code: int = EXIT_CANNOT_START) -> NoReturn:
     sys.exit(code)
 
 
-def leave(code: int) -> NoReturn:
-    """End after the reader of our output has left: what is buffered still goes nowhere, without a word of Python."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    sys.exit(code)
-
-
 def console() -> Console:
     return Console(soft_wrap=False, highlight=False, markup=False)
 
@@ -109,11 +103,11 @@ def runs(work: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
             stop("the database has no audit tables: run `postern migrate`")
         except asyncpg.InsufficientPrivilegeError as error:
             stop(f"this role may not do that: {error}")
-        except BrokenPipeError:
-            leave(0)
         except (ConnectionError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            end_if_reader_left(error)
             stop(f"the database failed: {error}")
         except OSError as error:
+            end_if_output_is_full(error)
             stop(str(error))
 
     return command

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import os
 import sys
 from collections.abc import Generator
@@ -12,13 +11,12 @@ import click
 from rich.console import Console
 
 from registry.check_cli import DEFAULT_FILE, state_directory
+from registry.output import FULL
 from supervisor_plugin.up.detach import detach
 from supervisor_plugin.up.detach import down as stop_detached
 from supervisor_plugin.up.display import Display
 from supervisor_plugin.up.errors import UpError
 from supervisor_plugin.up.run import Options, up
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _registry = click.option(
     "-f",
@@ -82,7 +80,7 @@ def _told(state: Path) -> Generator[None]:
         click.echo(f"\n{error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.filename is None and error.errno not in _FULL:
+        if error.filename is None and error.errno not in FULL:
             raise
         where = f"{error.filename}: " if error.filename is not None else ""
         advice = f"{state} must be a directory of this user, writable, with room left; --state-dir chooses another"
