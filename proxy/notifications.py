@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from time import monotonic
 
 import asyncpg
 
@@ -18,8 +19,13 @@ _log = logging.getLogger("postern.notifications")
 Handler = Callable[[str], None]
 
 
-async def listen(dsn: str, handlers: Mapping[str, Handler], on_reconnect: Callable[[], None]) -> None:
-    """Call the channel's handler with each payload; `on_reconnect` says that some may have been missed."""
+async def listen(
+    dsn: str, handlers: Mapping[str, Handler], on_reconnect: Callable[[], None], on_current: Callable[[float], None]
+) -> None:
+    """Call the channel's handler with each payload; `on_reconnect` says that some may have been missed.
+
+    `on_current` says that everything has been told that was committed before that time (`time.monotonic`).
+    """
     while True:
         try:
             connection = await connect(dsn, application_name="postern notifications")
@@ -30,7 +36,8 @@ async def listen(dsn: str, handlers: Mapping[str, Handler], on_reconnect: Callab
         try:
             await _subscribe(connection, handlers)
             on_reconnect()
-            await _watch(connection)
+            on_current(monotonic())
+            await _watch(connection, on_current)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
             _log.warning("listening for changes was interrupted: %s", error)
         finally:
@@ -47,8 +54,10 @@ async def _subscribe(connection: Connection, handlers: Mapping[str, Handler]) ->
         await connection.add_listener(channel, deliver)
 
 
-async def _watch(connection: Connection) -> None:
-    """A dead connection is silent; ask it now and then."""
+async def _watch(connection: Connection, on_current: Callable[[float], None]) -> None:
+    """A dead connection is silent; ask it now and then. PostgreSQL sends what it has to tell before its answer."""
     while True:
         await asyncio.sleep(_PROBE_S)
+        asked = monotonic()
         await connection.execute("select 1", timeout=_PROBE_S)
+        on_current(asked)

@@ -10,6 +10,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from sys import intern
 from typing import Any
 from uuid import UUID
 
@@ -25,8 +26,10 @@ SESSION_HEADER = b"mcp-session-id"
 CHANNEL = "postern_sessions"
 DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
-_REMEMBERED = 10_000
-_TRUSTED_S = 10.0
+_REMEMBERED = 131_072
+"""About 90 MB of a worker, where so many sessions are in use."""
+_SILENCE_S = 10.0
+_REREAD_S = 300.0
 _PATIENCE_S = 5.0
 _MAX_ID_CHARS = 128
 _MAX_INITIALIZE_BYTES = 65_536
@@ -75,7 +78,9 @@ class Ended:
 class Sessions:
     """Finds and keeps sessions; remembers the recent ones until PostgreSQL says that they changed.
 
-    `clock` is any steady clock, `wall` tells the seconds since the epoch. `tasks` are kept beside them, in both eras.
+    What is remembered counts for as long as the notifications are known to arrive (`heard`), and for half an idle
+    timeout or five minutes at most. `clock` is a steady clock, `wall` tells the seconds since the epoch. `tasks` are
+    kept beside them, in both eras.
     """
 
     def __init__(self, pool: Pool, clock: Callable[[], float], wall: Callable[[], float]) -> None:
@@ -84,6 +89,8 @@ class Sessions:
         self._wall = wall
         self._sql = queries.load("proxy.sessions", "store.sql")
         self._known: OrderedDict[str, tuple[Session, float]] = OrderedDict()
+        self._heard = -math.inf
+        self._changes = 0
         self._active: set[str] = set()
         self.tasks = Tasks(self._run)
 
@@ -91,8 +98,9 @@ class Sessions:
         """Return the caller's open session on this server, or None."""
         if len(session_id) > _MAX_ID_CHARS or not session_id.isascii() or not session_id.isprintable():
             return None
-        found, at = self._known.get(session_id, (None, -math.inf))
-        if at < self._clock() - min(_TRUSTED_S, server.sessions.idle_s / 2):
+        found, at = self._known.get(session_id, _UNKNOWN)
+        now = self._clock()
+        if at < now - min(_REREAD_S, server.sessions.idle_s / 2) or self._heard < now - _SILENCE_S:
             found = await self._load(session_id)
         if found is None or found.server != server.name or found.owner != owner_of(identity):
             return None
@@ -109,7 +117,7 @@ class Sessions:
         self, server: Server, identity: Identity, upstream_id: str, version: str, initialize: dict[str, object]
     ) -> Session:
         """Keep a new session; durable on return."""
-        kept = json.dumps(initialize, separators=(",", ":"))
+        kept, changes = json.dumps(initialize, separators=(",", ":")), self._changes
         session = Session(
             id=secrets.token_urlsafe(24),
             server=server.name,
@@ -132,7 +140,7 @@ class Sessions:
             server.sessions.absolute_s,
         )
         session = replace(session, expires=row["expires"] if row is not None else math.inf)
-        self._remember(session)
+        self._remember(session, changes)
         return session
 
     async def end(self, session: Session, status: str = "closed") -> None:
@@ -164,11 +172,12 @@ class Sessions:
 
     async def rebind(self, session: Session, upstream_id: str) -> Session:
         """Bind the session to a new upstream one; whoever comes second gets the first one's binding."""
+        changes = self._changes
         row = await self._ask("rebind_session", session.id, upstream_id, session.generation)
         if row is None:
             raise SessionStoreUnavailableError("the session was closed while it was rebuilt")
         bound = replace(session, upstream_id=row["upstream_id"], generation=row["generation"])
-        self._remember(bound)
+        self._remember(bound, changes)
         return bound
 
     # --- questions of the server
@@ -191,12 +200,18 @@ class Sessions:
         """Tell whoever works on an execution that its stream has been resumed by another one."""
         await self._run("let_go", session.id, str(execution), str(by))
 
+    def heard(self, at: float) -> None:
+        """Every change before that time of the steady clock has been told."""
+        self._heard = at
+
     def forget(self, session_id: str) -> None:
         """Look it up again the next time: it changed."""
+        self._changes += 1
         self._known.pop(session_id, None)
 
     def forget_all(self) -> None:
         """Notifications may have been missed."""
+        self._changes += 1
         self._known.clear()
 
     # --- housekeeping; these raise one of DATABASE_AWAY
@@ -236,15 +251,20 @@ class Sessions:
             continue
 
     async def _load(self, session_id: str) -> Session | None:
+        changes = self._changes
         row = await self._ask("find_session", session_id)
         if row is None:
-            self.forget(session_id)
+            self._known.pop(session_id, None)
             return None
         session = _session_of(row)
-        self._remember(session)
+        self._remember(session, changes)
         return session
 
-    def _remember(self, session: Session) -> None:
+    def _remember(self, session: Session, changes: int) -> None:
+        """Keep what was read, unless it changed while it was on its way: `changes` were counted before it was asked."""
+        if changes != self._changes:
+            self._known.pop(session.id, None)
+            return
         self._known[session.id] = (session, self._clock())
         self._known.move_to_end(session.id)
         if len(self._known) > _REMEMBERED:
@@ -273,6 +293,7 @@ class Sessions:
             return await work
 
 
+_UNKNOWN = (None, -math.inf)
 _REMEMBERED_BY = {
     "logging/setLevel": "remember_log_level",
     "resources/subscribe": "remember_subscription",
@@ -290,10 +311,10 @@ def owner_of(identity: Identity) -> tuple[str, str, str]:
 def _session_of(row: Record) -> Session:
     return Session(
         id=row["id"],
-        server=row["server"],
-        owner=(row["issuer"], row["subject"], row["client"]),
+        server=intern(row["server"]),
+        owner=(intern(row["issuer"]), intern(row["subject"]), intern(row["client"])),
         upstream_id=row["upstream_id"],
-        protocol_version=row["protocol_version"],
+        protocol_version=intern(row["protocol_version"]),
         event_key=row["event_key"],
         expires=row["expires"],
         generation=row["generation"],

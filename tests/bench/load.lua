@@ -13,8 +13,8 @@ for line in read("BENCH_HEADERS"):gmatch("[^\n]+") do
   wrk.headers[name] = value
 end
 
--- With BENCH_SESSIONS every request is of the next session of that file, round and round.
-local sessions, turn = {}, 0
+-- With BENCH_SESSIONS every request is of the next session of that file, round and round, after the first BENCH_TURN.
+local sessions, turn = {}, tonumber(os.getenv("BENCH_TURN") or 0)
 if os.getenv("BENCH_SESSIONS") then
   for line in read("BENCH_SESSIONS"):gmatch("[^\n]+") do
     sessions[#sessions + 1] = line

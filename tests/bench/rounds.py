@@ -18,6 +18,7 @@ from tests.bench.wrk import Load, Wrk
 SDK_PAIR = ("sdk", "postern_sdk")
 SDK_CALLERS = 16
 SETTLE_S = 0.15
+_WARM_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,9 @@ class Rounds:
         self._postgres = usage.tree([stage.postgres.pid or 0])
 
     def run(self, cells: Sequence[Cell], rounds: int, choose: random.Random) -> None:
-        """Visit every cell once to warm it, then in every round once, each time in another order."""
+        """Warm every cell, then visit it in every round once, each time in another order."""
         for cell in cells:
-            self._visit(cell, 1)
+            self._warm(cell)
         for number in range(1, rounds + 1):
             order = list(cells)
             choose.shuffle(order)
@@ -74,6 +75,13 @@ class Rounds:
                 self.samples.setdefault(cell, []).append(self._visit(cell, self._seconds))
             self.commits_us.append(self._commit())
             self._tell(f"round {number} of {rounds}")
+
+    def _warm(self, cell: Cell) -> None:
+        """Visit the cell until every session of its target has been used."""
+        left = len(self._stage.targets[cell.name].many_sessions)
+        left -= self._visit(cell, 1).answers
+        while left > 0:
+            left -= self._visit(cell, _WARM_S).answers
 
     def _visit(self, cell: Cell, seconds: int) -> Sample:
         target = self._stage.targets[cell.name]

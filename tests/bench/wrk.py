@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +47,12 @@ class Wrk:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._turns = Counter[str]()
 
     def run(self, url: str, message: Message, connections: int, seconds: int, sessions: Sequence[str] = ()) -> Load:
         """Send the message over and over, each time in the next of the sessions, if there are any.
 
+        They go on where the last run of that address ended, so that in the course of time all are in use.
         Raises BrokenLoadError where any answer is not 2xx or none came.
         """
         headers, body = self._folder / "headers", self._folder / "body"
@@ -59,7 +62,7 @@ class Wrk:
         if sessions:
             file = self._folder / "sessions"
             file.write_text("\n".join(sessions), encoding="ascii")
-            environment["BENCH_SESSIONS"] = str(file)
+            environment |= {"BENCH_SESSIONS": str(file), "BENCH_TURN": str(self._turns[url])}
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(SCRIPT), url]
         before = os.times()
         done = subprocess.run(
@@ -72,4 +75,5 @@ class Wrk:
         seen = json.loads(done.stdout.strip().splitlines()[-1])
         if seen["statuses"] or seen["broken"] or not seen["answers"]:
             raise BrokenLoadError(f"{url} at {connections} connections: {seen}")
+        self._turns[url] += seen["answers"]
         return Load(seen["answers"], seen["duration_us"] / 1e6, seen["p50_us"], seen["p99_us"], seen["mean_us"], cpu_s)

@@ -1,5 +1,6 @@
 """How sessions end: idle, old, revoked, in every replica; and that their servers are told (SPEC S4)."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from proxy.sessions.cli import command
 from proxy.sessions.store import Sessions
 from registry.database.pool import create_pool
 from tests.fakes.stateful import Stateful
-from tests.fixtures_postgres import Database
+from tests.fixtures_postgres import Database, execute
 from tests.sidecar import wait_for
 from tests.streaming import Legacy, Scene, document, external, leave_all
 
@@ -119,6 +120,16 @@ def test_revoking_closes_what_is_open_at_once_in_every_replica(scene, upstream, 
     assert not spared.is_over
     wait_for(lambda: len(upstream.sessions) == 1 or status_of(scene, client) == "revoked", "the server is told")
     scene.sidecar.kill("replica", 15)
+
+
+def test_a_row_that_is_deleted_by_hand_is_unknown_at_once(scene, module_database) -> None:
+    """Who deletes rows in a hurry does not wait until every replica has forgotten them."""
+    client = scene.client("one", sub="dora")
+    stream = client.get()
+    assert client.call("echo").status == 200
+    asyncio.run(execute(module_database.dsn("postern_owner"), f"delete from mcp_sessions where id = '{client.session}'"))
+    stream.wait_for_end(limit_s=5)
+    assert is_unknown(client)
 
 
 def test_sessions_are_listed_and_shown(scene, module_database) -> None:
