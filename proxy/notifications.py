@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from time import monotonic
+from uuid import uuid4
 
 import asyncpg
 
@@ -11,12 +12,17 @@ from registry.database.driver import Connection
 from registry.database.errors import DatabaseUnavailable
 from registry.database.pool import connect
 
+ECHO_CHANNEL = "postern_echo"
 _RETRY_S = 1.0
 _PROBE_S = 5.0
 
 _log = logging.getLogger("postern.notifications")
 
 Handler = Callable[[str], None]
+
+
+class DeafError(Exception):
+    """PostgreSQL answers on this connection and tells it nothing."""
 
 
 async def listen(
@@ -36,8 +42,11 @@ async def listen(
         try:
             await _subscribe(connection, handlers)
             on_reconnect()
-            on_current(monotonic())
             await _watch(connection, on_current)
+        except DeafError:
+            _log.warning(
+                "PostgreSQL does not tell this connection of changes: a pooling proxy between must be in session mode"
+            )
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
             _log.warning("listening for changes was interrupted: %s", error)
         finally:
@@ -55,9 +64,20 @@ async def _subscribe(connection: Connection, handlers: Mapping[str, Handler]) ->
 
 
 async def _watch(connection: Connection, on_current: Callable[[float], None]) -> None:
-    """A dead connection is silent; ask it now and then. PostgreSQL sends what it has to tell before its answer."""
+    """Call into the connection now and then and hear the echo: what was told before it has arrived, too.
+
+    A dead connection is silent. A pooling proxy that lends another connection for each transaction answers, and lets
+    nothing through.
+    """
+    token, heard = uuid4().hex, asyncio.Event()
+    await _subscribe(connection, {ECHO_CHANNEL: lambda payload: heard.set() if payload == token else None})
     while True:
+        called = monotonic()
+        await connection.execute("select pg_notify($1, $2)", ECHO_CHANNEL, token, timeout=_PROBE_S)
+        try:
+            await asyncio.wait_for(heard.wait(), _PROBE_S)
+        except TimeoutError:
+            raise DeafError from None
+        on_current(called)
+        heard.clear()
         await asyncio.sleep(_PROBE_S)
-        asked = monotonic()
-        await connection.execute("select 1", timeout=_PROBE_S)
-        on_current(asked)

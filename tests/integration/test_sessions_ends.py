@@ -127,7 +127,9 @@ def test_a_row_that_is_deleted_by_hand_is_unknown_at_once(scene, module_database
     client = scene.client("one", sub="dora")
     stream = client.get()
     assert client.call("echo").status == 200
-    asyncio.run(execute(module_database.dsn("postern_owner"), f"delete from mcp_sessions where id = '{client.session}'"))
+    asyncio.run(
+        execute(module_database.dsn("postern_owner"), f"delete from mcp_sessions where id = '{client.session}'")
+    )
     stream.wait_for_end(limit_s=5)
     assert is_unknown(client)
 
