@@ -9,6 +9,7 @@ from typing import Final
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
+AGAIN_S: Final = 2.0
 STABLE_S: Final = 5.0
 """A job that has run for so long since it was begun again is well, and its next pause is the first one."""
 
@@ -48,10 +49,12 @@ class Background:
         return tuple(name for name, state in self._states.items() if not state.is_well(now))
 
     async def aclose(self) -> None:
-        """End them all."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """End them all; again those in which a library has swallowed the cancellation."""
+        left = set(self._tasks)
+        while left:
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=AGAIN_S)
 
 
 async def _keep(name: str, job: Job, state: _State) -> None:

@@ -75,7 +75,8 @@ async def _watch(connection: Connection, on_current: Callable[[float], None]) ->
         called = monotonic()
         await connection.execute("select pg_notify($1, $2)", ECHO_CHANNEL, token, timeout=_PROBE_S)
         try:
-            await asyncio.wait_for(heard.wait(), _PROBE_S)
+            async with asyncio.timeout(_PROBE_S):
+                await heard.wait()
         except TimeoutError:
             raise DeafError from None
         on_current(called)

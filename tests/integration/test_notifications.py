@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from time import monotonic
 from typing import Any
 
@@ -56,9 +56,32 @@ class Deaf:
         self._connection: Any = connection
         self.execute, self.terminate = self._connection.execute, self._connection.terminate
 
-    async def add_listener(self, *arguments: Any) -> None:
-        await self._connection.add_listener(*arguments)
+    async def add_listener(self, channel: str, deliver: Callable[..., None]) -> None:
+        await self._connection.add_listener(channel, deliver)
         await self._connection.execute("unlisten *")
+
+
+class Abrupt(Deaf):
+    """A connection on which the listener is cancelled in the very moment in which it hears its echo, or a turn later."""
+
+    def __init__(self, connection: Connection, cancel: Callable[[], object], turns: int) -> None:
+        super().__init__(connection)
+        self._cancel = cancel
+        self._turns = turns
+
+    async def add_listener(self, channel: str, deliver: Callable[..., None]) -> None:
+        def deliver_and_cancel(*arguments: Any) -> None:
+            deliver(*arguments)
+            self._cancel_later(self._turns)
+
+        is_echo = channel == notifications.ECHO_CHANNEL
+        await self._connection.add_listener(channel, deliver_and_cancel if is_echo else deliver)
+
+    def _cancel_later(self, turns: int) -> None:
+        if turns == 0:
+            self._cancel()
+        else:
+            asyncio.get_running_loop().call_soon(self._cancel_later, turns - 1)
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +126,21 @@ async def test_a_connection_that_answers_and_tells_nothing_never_counts_as_curre
         await ear.until(lambda: ear.reconnects >= 3)
     assert not ear.current
     assert "session mode" in caplog.text
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_it_ends_when_it_is_cancelled_whatever_it_hears_in_that_moment(
+    database: Database, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """A cancellation that gets lost is a proxy that SIGTERM does not end."""
+
+    async def connect_abrupt(dsn: str, **settings: Any) -> Abrupt:
+        return Abrupt(await connect(dsn, **settings), task.cancel, turns)
+
+    monkeypatch.setattr(notifications, "connect", connect_abrupt)
+    ear = Ear()
+    dsn = database.dsn("postern_proxy")
+    task = asyncio.create_task(notifications.listen(dsn, {}, ear.reconnected, ear.current.append))
+    done, _ = await asyncio.wait([task], timeout=30)
+    task.cancel()
+    assert done, "the cancellation was lost"

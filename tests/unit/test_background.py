@@ -1,10 +1,12 @@
 """A background job of the proxy never ends in silence."""
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
 
+from proxy import background as background_module
 from proxy.background import Background
 
 pytestmark = pytest.mark.anyio
@@ -66,3 +68,24 @@ async def test_closing_ends_every_job_also_one_that_pauses() -> None:
     await until(lambda: background.failures()["breaks"] == 1, "it has ended")
     await background.aclose()
     assert ended == ["runs"]
+
+
+async def test_closing_ends_a_job_that_loses_its_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `asyncio.wait_for` of Python 3.11 loses it where what is waited for comes in that moment."""
+    monkeypatch.setattr(background_module, "AGAIN_S", 0.01)
+    lost = 0
+
+    async def deaf() -> None:
+        nonlocal lost
+        for _ in range(3):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            lost += 1
+        await asyncio.Event().wait()
+
+    background = Background()
+    background.keep("deaf", deaf)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await background.aclose()
+    assert lost == 3
