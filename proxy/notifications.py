@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from registry.database.driver import Connection
+from registry.database.driver import Connection, Queryable
 from registry.database.errors import DatabaseUnavailable
 from registry.database.pool import connect
 
@@ -22,15 +22,20 @@ Handler = Callable[[str], None]
 
 
 class DeafError(Exception):
-    """PostgreSQL answers on this connection and tells it nothing."""
+    """What was said on another connection is not heard on this one."""
 
 
 async def listen(
-    dsn: str, handlers: Mapping[str, Handler], on_reconnect: Callable[[], None], on_current: Callable[[float], None]
+    dsn: str,
+    pool: Queryable,
+    handlers: Mapping[str, Handler],
+    on_reconnect: Callable[[], None],
+    on_current: Callable[[float], None],
 ) -> None:
     """Call the channel's handler with each payload; `on_reconnect` says that some may have been missed.
 
-    `on_current` says that everything has been told that was committed before that time (`time.monotonic`).
+    `on_current` says that everything has been told that was committed before that time (`time.monotonic`). To know
+    that, the listener is called by way of `pool`.
     """
     while True:
         try:
@@ -42,10 +47,10 @@ async def listen(
         try:
             await _subscribe(connection, handlers)
             on_reconnect()
-            await _watch(connection, on_current)
+            await _watch(connection, pool, on_current)
         except DeafError:
             _log.warning(
-                "PostgreSQL does not tell this connection of changes: a pooling proxy between must be in session mode"
+                "nothing is heard of changes: the connection is dead, or a pooling proxy between is not in session mode"
             )
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
             _log.warning("listening for changes was interrupted: %s", error)
@@ -63,17 +68,18 @@ async def _subscribe(connection: Connection, handlers: Mapping[str, Handler]) ->
         await connection.add_listener(channel, deliver)
 
 
-async def _watch(connection: Connection, on_current: Callable[[float], None]) -> None:
-    """Call into the connection now and then and hear the echo: what was told before it has arrived, too.
+async def _watch(connection: Connection, pool: Queryable, on_current: Callable[[float], None]) -> None:
+    """Call now and then and hear the echo: what was told before it has arrived, too.
 
-    A dead connection is silent. A pooling proxy that lends another connection for each transaction answers, and lets
-    nothing through.
+    The call comes from another connection, while this one rests. A pooling proxy in transaction mode lets through what
+    comes while a connection is busy, so that one that called itself would hear itself, and nobody else.
     """
     token, heard = uuid4().hex, asyncio.Event()
     await _subscribe(connection, {ECHO_CHANNEL: lambda payload: heard.set() if payload == token else None})
     while True:
         called = monotonic()
-        await connection.execute("select pg_notify($1, $2)", ECHO_CHANNEL, token, timeout=_PROBE_S)
+        async with asyncio.timeout(_PROBE_S):
+            await pool.execute("select pg_notify($1, $2)", ECHO_CHANNEL, token)
         try:
             async with asyncio.timeout(_PROBE_S):
                 await heard.wait()

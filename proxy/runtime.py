@@ -203,7 +203,9 @@ class Runtime:
         }
         jobs: dict[str, Job] = {
             "services": self.board.run,
-            "notifications": partial(listen, self.settings.dsn, handlers, self._may_have_missed, self.sessions.heard),
+            "notifications": partial(
+                listen, self.settings.dsn, self.pool, handlers, self._may_have_missed, self.sessions.heard
+            ),
             "sessions": self.keeper.run,
             "interrupted": partial(close_interrupted_forever, self.audit, step=self.fleet.audit.partition),
             "nonces": partial(self._nonces.prune_forever, time),

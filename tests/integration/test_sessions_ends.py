@@ -124,13 +124,13 @@ def test_revoking_closes_what_is_open_at_once_in_every_replica(scene, upstream, 
 
 def test_a_row_that_is_deleted_by_hand_is_unknown_at_once(scene, module_database) -> None:
     """Who deletes rows in a hurry does not wait until every replica has forgotten them."""
-    client = scene.client("one", sub="dora")
-    stream = client.get()
+    client, later = scene.client("one", sub="dora"), scene.client("one", sub="later")
+    stream = later.get()
     assert client.call("echo").status == 200
-    asyncio.run(
-        execute(module_database.dsn("postern_owner"), f"delete from mcp_sessions where id = '{client.session}'")
-    )
-    stream.wait_for_end(limit_s=5)
+    delete = f"delete from mcp_sessions where id = '{client.session}'"
+    asyncio.run(execute(module_database.dsn("postern_owner"), delete))
+    assert session(module_database, "revoke", "--subject", "later").exit_code == 0
+    stream.wait_for_end()  # what was told after the deletion has been heard
     assert is_unknown(client)
 
 
